@@ -1,0 +1,258 @@
+//! The one error type of the library: a kind to act on, a message that names the object, a hint.
+//!
+//! Messages are lower case without a period and name the object first: `'/logs' already exists`.
+//! What to do next is the hint, which a shell prints on a line of its own. The source is kept, so
+//! that the whole chain can be printed.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use datafusion::error::DataFusionError;
+
+/// The result of everything in this crate that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What a caller can tell errors apart by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The path, option, factory or pond does not exist.
+    NotFound,
+    /// The path is taken.
+    AlreadyExists,
+    /// Another transaction changed the same path first; nothing was written.
+    Conflict,
+    /// The node, or the pond, takes no writes.
+    ReadOnly,
+    /// The request is malformed: a bad path, option, statement or argument.
+    Invalid,
+    /// The request is well-formed, but does not apply to this kind of node.
+    Unsupported,
+    /// The host refused access.
+    PermissionDenied,
+    /// Stored bytes are not what was written.
+    Corrupt,
+    /// Input or output failed.
+    Io,
+    /// The query engine reported an error.
+    Engine,
+}
+
+/// An error: a kind, a message that names the object, perhaps a hint and a source.
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    hint: Option<String>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// Makes an error of `kind`; `message` names the object first, then the cause.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner { kind, message: message.into(), hint: None, source: None }))
+    }
+
+    /// `kind` is [`ErrorKind::NotFound`].
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::NotFound, message)
+    }
+
+    /// `kind` is [`ErrorKind::Invalid`].
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Invalid, message)
+    }
+
+    /// `kind` is [`ErrorKind::Unsupported`].
+    pub fn unsupported(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Unsupported, message)
+    }
+
+    /// `kind` is [`ErrorKind::Corrupt`].
+    pub fn corrupt(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Corrupt, message)
+    }
+
+    /// `kind` is [`ErrorKind::ReadOnly`].
+    pub fn read_only(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::ReadOnly, message)
+    }
+
+    /// Makes an error about `object` from what the host said; the kind follows from it.
+    pub fn io(object: impl fmt::Display, source: std::io::Error) -> Self {
+        let kind = match source.kind() {
+            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+            std::io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+            _ => ErrorKind::Io,
+        };
+        Self::new(kind, format!("{object}")).with_source(source)
+    }
+
+    /// Adds what the user can do next.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the hint if there is one.
+    #[must_use]
+    pub fn with_hint_opt(mut self, hint: Option<String>) -> Self {
+        if hint.is_some() {
+            self.0.hint = hint;
+        }
+        self
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// Says first what was being done: `context: message`.
+    #[must_use]
+    pub fn context(mut self, context: impl fmt::Display) -> Self {
+        self.0.message = format!("{context}: {}", self.0.message);
+        self
+    }
+
+    /// Returns the kind.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// Returns the message without its causes.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// Returns what the user can do next, if anything is known.
+    pub fn hint(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    /// Prints the message and its causes in one line, without the hint.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)?;
+        let mut said = self.0.message.clone();
+        let mut source = self.0.source.as_deref().map(|source| source as &dyn StdError);
+        while let Some(cause) = source {
+            let text = cause.to_string();
+            // Libraries often repeat their cause in their own message.
+            if !said.contains(&text) {
+                write!(f, ": {text}")?;
+                said.push_str(&text);
+            }
+            source = cause.source();
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {self}", self.0.kind)?;
+        match &self.0.hint {
+            Some(hint) => write!(f, " (hint: {hint})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+impl From<Error> for DataFusionError {
+    fn from(error: Error) -> Self {
+        DataFusionError::External(Box::new(error))
+    }
+}
+
+impl From<DataFusionError> for Error {
+    /// Gives back an [`Error`] that travelled through the engine, at whatever depth, or wraps the
+    /// engine's own.
+    fn from(error: DataFusionError) -> Self {
+        match error {
+            DataFusionError::External(inner) => match inner.downcast::<Error>() {
+                Ok(ours) => *ours,
+                Err(inner) => Error::new(ErrorKind::Engine, inner.to_string()).with_source(inner),
+            },
+            DataFusionError::Context(_, inner) if carries_ours(&inner) => Error::from(*inner),
+            DataFusionError::Diagnostic(_, inner) => Error::from(*inner),
+            DataFusionError::Shared(shared) => match find_ours(shared.as_ref()) {
+                Some(ours) => ours.restate(),
+                None => Error::new(ErrorKind::Engine, shared.strip_backtrace()),
+            },
+            DataFusionError::Collection(mut all) if !all.is_empty() => Error::from(all.remove(0)),
+            DataFusionError::ArrowError(inner, backtrace) => match find_ours(inner.as_ref()) {
+                Some(ours) => ours.restate(),
+                None => Error::new(
+                    ErrorKind::Engine,
+                    DataFusionError::ArrowError(inner, backtrace).strip_backtrace(),
+                ),
+            },
+            other => match find_ours(&other) {
+                Some(ours) => ours.restate(),
+                None => Error::new(ErrorKind::Engine, other.strip_backtrace()),
+            },
+        }
+    }
+}
+
+impl Error {
+    /// A copy for an error that is only borrowed; its sources become part of the message.
+    pub(crate) fn restate(&self) -> Self {
+        Error::new(self.kind(), self.to_string()).with_hint_opt(self.0.hint.clone())
+    }
+}
+
+fn carries_ours(error: &DataFusionError) -> bool {
+    find_ours(error).is_some()
+}
+
+fn find_ours<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
+    let mut at = Some(error);
+    while let Some(error) = at {
+        if let Some(ours) = error.downcast_ref::<Error>() {
+            return Some(ours);
+        }
+        at = error.source();
+    }
+    None
+}
+
+impl From<datafusion::arrow::error::ArrowError> for Error {
+    fn from(error: datafusion::arrow::error::ArrowError) -> Self {
+        match find_ours(&error) {
+            Some(ours) => ours.restate(),
+            None => Error::new(ErrorKind::Engine, error.to_string()).with_source(error),
+        }
+    }
+}
+
+/// Returns `did you mean 'x'?` for the candidate nearest to `wanted`, if one is near enough.
+pub fn did_you_mean<'a>(
+    wanted: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<String> {
+    let lower = wanted.to_lowercase();
+    candidates
+        .into_iter()
+        .filter(|candidate| *candidate != wanted)
+        .map(|candidate| {
+            (strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()), candidate)
+        })
+        .filter(|(distance, candidate)| {
+            *distance <= 1.max(wanted.chars().count().max(candidate.chars().count()) / 3)
+        })
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| format!("did you mean '{candidate}'?"))
+}

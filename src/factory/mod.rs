@@ -1,0 +1,325 @@
+//! Factories make dynamic nodes. Only a node's recipe is stored: the factory's name and a validated
+//! configuration; its content is made when the node is opened.
+//!
+//! Adding a factory is one file here and its line in [`FACTORIES`]; an application adds its own at
+//! run time through [`FactoryRegistry::register`]. The option list of a factory is the one source
+//! of validation, did-you-mean, `DESCRIBE FACTORY` and completion, whatever form the options came
+//! in: SQL options, YAML or JSON.
+
+pub mod hostmount;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::path::PathBuf;
+use std::sync::{Arc, RwLock};
+
+use async_trait::async_trait;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::cache::Cache;
+use crate::entry::EntryType;
+use crate::error::{Error, ErrorKind, Result, did_you_mean};
+use crate::node::{Directory, Node};
+use crate::path::PondPath;
+
+/// The factories every pond has.
+pub static FACTORIES: &[&dyn Factory] = &[&hostmount::Hostmount];
+
+/// Makes dynamic nodes of one kind.
+#[async_trait]
+pub trait Factory: Debug + Send + Sync {
+    /// The name after FACTORY. It is stored in the oplog, so it never changes.
+    fn name(&self) -> &'static str;
+
+    /// One line on what its nodes are.
+    fn description(&self) -> &'static str;
+
+    /// The options it takes, for validation, DESCRIBE FACTORY, completion and did-you-mean.
+    fn options(&self) -> &'static [OptionSpec];
+
+    /// Returns what kind of node a configuration makes.
+    fn entry_type(&self, config: &Config) -> EntryType;
+
+    /// Completes and checks a configuration before it is stored: relative host paths become
+    /// absolute, what is not there is refused.
+    async fn prepare(&self, config: Config, cx: &CreateContext) -> Result<Config> {
+        let _ = cx;
+        Ok(config)
+    }
+
+    /// Opens the node. CREATE NODE calls this before it commits, so a recipe that does not open is
+    /// never stored.
+    async fn open(&self, config: &Config, cx: &OpenContext) -> Result<Node>;
+}
+
+/// What a factory may see when it opens a node.
+#[derive(Debug, Clone)]
+pub struct OpenContext {
+    /// Path of the node.
+    pub path: PondPath,
+    /// The pond's root at the snapshot being read.
+    pub root: Arc<dyn Directory>,
+    /// Where derived files are kept.
+    pub cache: Arc<Cache>,
+}
+
+/// What a factory may see when a node is made or altered.
+#[derive(Debug, Clone, Default)]
+pub struct CreateContext {
+    /// What relative host paths are relative to: a shell's working directory. Without it they are
+    /// refused.
+    pub base_dir: Option<PathBuf>,
+    /// The pond's own directory, which must not be mounted into itself.
+    pub pond_dir: Option<PathBuf>,
+}
+
+/// One option of a factory.
+#[derive(Debug, Clone, Copy)]
+pub struct OptionSpec {
+    /// Name in WITH (…) and in YAML or JSON.
+    pub name: &'static str,
+    /// What values it takes.
+    pub kind: OptionKind,
+    /// Whether it must be given.
+    pub required: bool,
+    /// Its value when it is not given, as it would be written.
+    pub default: Option<&'static str>,
+    /// One line on what it does.
+    pub doc: &'static str,
+}
+
+/// What values an option takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OptionKind {
+    /// Any text.
+    Text,
+    /// A directory of the host.
+    HostDirectory,
+    /// An absolute path or glob in the pond.
+    PondPath,
+    /// true or false.
+    Boolean,
+    /// A whole number.
+    Integer,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+}
+
+impl OptionKind {
+    /// Returns the name that DESCRIBE FACTORY shows.
+    pub fn describe(self) -> String {
+        match self {
+            Self::Text => "text".to_owned(),
+            Self::HostDirectory => "host directory".to_owned(),
+            Self::PondPath => "pond path".to_owned(),
+            Self::Boolean => "boolean".to_owned(),
+            Self::Integer => "integer".to_owned(),
+            Self::Choice(words) => words.join(" | "),
+        }
+    }
+
+    /// Returns `value` in the kind's own JSON type, or `None` if it does not fit.
+    fn coerce(self, value: &Value) -> Option<Value> {
+        match (self, value) {
+            (Self::Text | Self::HostDirectory | Self::PondPath, Value::String(_)) => {
+                Some(value.clone())
+            }
+            (Self::Text, Value::Number(_) | Value::Bool(_)) => {
+                Some(Value::String(value.to_string()))
+            }
+            (Self::Boolean, Value::Bool(_)) => Some(value.clone()),
+            (Self::Boolean, Value::String(text)) => {
+                text.to_ascii_lowercase().parse::<bool>().ok().map(Value::Bool)
+            }
+            (Self::Integer, Value::Number(number)) => number.is_i64().then(|| value.clone()),
+            (Self::Integer, Value::String(text)) => {
+                text.trim().parse::<i64>().ok().map(Value::from)
+            }
+            (Self::Choice(words), Value::String(text)) => words
+                .iter()
+                .find(|word| word.eq_ignore_ascii_case(text))
+                .map(|word| Value::String((*word).to_owned())),
+            _ => None,
+        }
+    }
+}
+
+/// A factory's options after validation: names are known, values fit their kind.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Config(Map<String, Value>);
+
+impl Config {
+    /// Checks `given` against the options of `factory`. Names are compared without regard to case.
+    ///
+    /// # Errors
+    /// `Invalid` for an option that is unknown (with the nearest name), given twice, missing, or of
+    /// the wrong kind.
+    pub fn validate(
+        factory: &dyn Factory,
+        given: impl IntoIterator<Item = (String, Value)>,
+    ) -> Result<Self> {
+        let specs = factory.options();
+        let mut config = Map::new();
+        for (key, value) in given {
+            let Some(spec) = specs.iter().find(|spec| spec.name.eq_ignore_ascii_case(&key)) else {
+                let names: Vec<&str> = specs.iter().map(|spec| spec.name).collect();
+                let hint = did_you_mean(&key, names.iter().copied()).unwrap_or_else(|| {
+                    if names.is_empty() {
+                        "it takes none".to_owned()
+                    } else {
+                        format!("it takes {}", names.join(", "))
+                    }
+                });
+                return Err(Error::invalid(format!(
+                    "factory '{}' has no option '{key}'",
+                    factory.name()
+                ))
+                .with_hint(hint));
+            };
+            if value.is_null() {
+                continue;
+            }
+            let Some(value) = spec.kind.coerce(&value) else {
+                return Err(Error::invalid(format!(
+                    "option '{}' of factory '{}' takes {}, not {value}",
+                    spec.name,
+                    factory.name(),
+                    spec.kind.describe()
+                )));
+            };
+            if config.insert(spec.name.to_owned(), value).is_some() {
+                return Err(Error::invalid(format!("option '{}' is given twice", spec.name)));
+            }
+        }
+        if let Some(missing) =
+            specs.iter().find(|spec| spec.required && !config.contains_key(spec.name))
+        {
+            return Err(Error::invalid(format!(
+                "factory '{}' needs the option '{}'",
+                factory.name(),
+                missing.name
+            ))
+            .with_hint(format!("{}: {}", missing.name, missing.doc)));
+        }
+        Ok(Self(config))
+    }
+
+    /// Reads a configuration file: YAML, of which JSON is a part.
+    ///
+    /// # Errors
+    /// `Invalid` if it is not a map.
+    pub fn parse_yaml(text: &str) -> Result<Vec<(String, Value)>> {
+        let value: Value = serde_yaml::from_str(text)
+            .map_err(|error| Error::invalid("configuration").with_source(error))?;
+        match value {
+            Value::Object(map) => Ok(map.into_iter().collect()),
+            Value::Null => Ok(Vec::new()),
+            _ => Err(Error::invalid("configuration: expected a map of options")
+                .with_hint("write one 'name: value' a line")),
+        }
+    }
+
+    /// Reads what [`Config::to_json`] wrote to the oplog, without checking it again.
+    pub fn from_json(text: &[u8]) -> Result<Self> {
+        serde_json::from_slice(text)
+            .map(Self)
+            .map_err(|error| Error::corrupt("stored configuration").with_source(error))
+    }
+
+    /// Returns the form that is stored.
+    pub fn to_json(&self) -> String {
+        Value::Object(self.0.clone()).to_string()
+    }
+
+    /// Returns the options that were given, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
+    /// Returns the configuration with one option set.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.0.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Returns the factory's own struct of its options.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_value(Value::Object(self.0.clone()))
+            .map_err(|error| Error::invalid("configuration").with_source(error))
+    }
+}
+
+/// The factories of one pond: [`FACTORIES`] and those an application registered.
+#[derive(Debug, Clone, Default)]
+pub struct FactoryRegistry {
+    registered: Arc<RwLock<BTreeMap<&'static str, Arc<dyn Factory>>>>,
+}
+
+/// A factory of either origin.
+#[derive(Debug, Clone)]
+pub enum FactoryRef {
+    /// One of [`FACTORIES`].
+    Builtin(&'static dyn Factory),
+    /// Registered by the application.
+    Registered(Arc<dyn Factory>),
+}
+
+impl std::ops::Deref for FactoryRef {
+    type Target = dyn Factory;
+
+    fn deref(&self) -> &(dyn Factory + 'static) {
+        match self {
+            Self::Builtin(factory) => *factory,
+            Self::Registered(factory) => factory.as_ref(),
+        }
+    }
+}
+
+impl FactoryRegistry {
+    /// Adds an application's factory.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if the name is taken.
+    pub fn register(&self, factory: Arc<dyn Factory>) -> Result<()> {
+        let name = factory.name();
+        if self.get(name).is_some() || name == crate::entry::STATIC_FACTORY {
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                format!("factory '{name}' already exists"),
+            ));
+        }
+        self.registered.write().expect("never poisoned").insert(name, factory);
+        Ok(())
+    }
+
+    /// Returns the factory called `name`, without regard to case.
+    pub fn get(&self, name: &str) -> Option<FactoryRef> {
+        self.all().into_iter().find(|factory| factory.name().eq_ignore_ascii_case(name))
+    }
+
+    /// As [`FactoryRegistry::get`], but demands it.
+    ///
+    /// # Errors
+    /// `NotFound` with the nearest name, or all of them, as a hint.
+    pub fn require(&self, name: &str) -> Result<FactoryRef> {
+        self.get(name).ok_or_else(|| {
+            let all = self.all();
+            let names: Vec<&str> = all.iter().map(|factory| factory.name()).collect();
+            let hint = did_you_mean(name, names.iter().copied())
+                .unwrap_or_else(|| format!("there are: {}", names.join(", ")));
+            Error::not_found(format!("factory '{name}' does not exist")).with_hint(hint)
+        })
+    }
+
+    /// Returns all factories, the built-in ones first.
+    pub fn all(&self) -> Vec<FactoryRef> {
+        let registered = self.registered.read().expect("never poisoned");
+        FACTORIES
+            .iter()
+            .map(|factory| FactoryRef::Builtin(*factory))
+            .chain(registered.values().cloned().map(FactoryRef::Registered))
+            .collect()
+    }
+}

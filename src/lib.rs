@@ -1,0 +1,18 @@
+//! pond: a transactional, versioned file system that you query with SQL.
+#![warn(missing_docs)]
+#![deny(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used, clippy::dbg_macro)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+// words
+pub mod entry;
+pub mod error;
+pub mod glob;
+pub mod path;
+// nodes
+pub mod cache;
+pub mod format;
+pub mod node;
+// dynamic nodes
+pub mod factory;
+
+pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,379 @@
+//! Nodes (TinyFS): the traits that static and dynamic nodes share, and path resolution.
+//!
+//! The pond itself is a [`Directory`]. Whatever a factory makes is one, too, so that finding a path
+//! is one loop over [`Directory::get`] wherever it leads, and host mounts in views in CSV
+//! directories need no code of their own.
+//!
+//! A directory is opened without opening its children: a child that cannot be opened is a
+//! [`DirEntry`] with an `error`, and only reading it fails.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::PhysicalExpr;
+use futures::stream::BoxStream;
+
+use crate::entry::EntryType;
+use crate::error::{Error, Result};
+use crate::format::TableSource;
+use crate::glob::Glob;
+use crate::path::PondPath;
+
+/// An opened node.
+#[derive(Debug, Clone)]
+pub enum Node {
+    /// Holds named children.
+    Directory(Arc<dyn Directory>),
+    /// Holds bytes, and perhaps a table.
+    File(Arc<dyn File>),
+    /// Names another path of the pond.
+    Symlink(PondPath),
+}
+
+/// What [`Directory::list`] says of one child, without opening it.
+#[derive(Debug, Clone, Default)]
+pub struct DirEntry {
+    /// Name in the directory.
+    pub name: String,
+    /// What it is; `None` if the host would not say.
+    pub entry_type: Option<EntryType>,
+    /// Name of the factory that makes it; `None` for static nodes and for transient children.
+    pub factory: Option<String>,
+    /// Whether its content is made on access.
+    pub dynamic: bool,
+    /// Size in bytes, if known without reading it.
+    pub size: Option<i64>,
+    /// Time of the last change, microseconds since 1970 UTC.
+    pub mtime: Option<i64>,
+    /// Permission bits of a host file.
+    pub mode: Option<u32>,
+    /// Where a symlink leads, as it is written there.
+    pub symlink_target: Option<String>,
+    /// Version of the content of a stored node.
+    pub version: Option<i64>,
+    /// Transaction that last changed a stored node.
+    pub txn: Option<i64>,
+    /// Why the node cannot be opened, or be told about.
+    pub error: Option<String>,
+}
+
+impl DirEntry {
+    /// Whether shells hide it: its name starts with a dot.
+    pub fn is_hidden(&self) -> bool {
+        self.name.starts_with('.')
+    }
+}
+
+/// What the caller of [`Directory::list`] will read beyond name and entry type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ListFields {
+    /// Size, time, mode: a host listing needs a stat call for each entry.
+    pub metadata: bool,
+    /// The target of symlinks: a host listing needs a call for each link.
+    pub symlink_target: bool,
+}
+
+impl ListFields {
+    /// Names and entry types alone.
+    pub const NAMES: ListFields = ListFields { metadata: false, symlink_target: false };
+    /// Everything.
+    pub const ALL: ListFields = ListFields { metadata: true, symlink_target: true };
+}
+
+/// A node that holds named children.
+#[async_trait]
+pub trait Directory: Debug + Send + Sync {
+    /// Streams the children, opening none of them: one broken child never hides its siblings.
+    /// `fields` says what the caller will read, so that a host listing may skip its stat calls.
+    fn list(&self, fields: ListFields) -> BoxStream<'static, Result<DirEntry>>;
+
+    /// Opens the child `name`, or returns `None` if there is none.
+    ///
+    /// # Errors
+    /// Whatever keeps a child that is there from being opened.
+    async fn get(&self, name: &str) -> Result<Option<Node>>;
+
+    /// Opens a whole subtree listing at once, where the directory has a faster way than one
+    /// [`Directory::list`] per directory; `None` otherwise.
+    ///
+    /// Each stream is one partition, meant to be polled by a task of its own; together they yield
+    /// what the generic walk of `ls()` would. An entry below that cannot be listed is a row.
+    fn walk(&self, walk: &Walk) -> Option<Result<Vec<SendableRecordBatchStream>>> {
+        let _ = walk;
+        None
+    }
+
+    /// Returns the name under which a user knows what refuses writes here (`mount '/host'`), or
+    /// `None` for a directory of the pond itself.
+    fn read_only(&self) -> Option<String> {
+        None
+    }
+}
+
+/// A node that holds bytes, and perhaps a table.
+#[async_trait]
+pub trait File: Debug + Send + Sync {
+    /// Returns what a listing says of it.
+    async fn metadata(&self) -> Result<DirEntry>;
+
+    /// Streams the bytes without holding the whole file, or returns `None` for a view, which has
+    /// rows only ([`crate::format::read`] encodes them).
+    async fn bytes(&self) -> Result<Option<BoxStream<'static, Result<Bytes>>>>;
+
+    /// Returns the rows as a table for the engine to scan, pushdown included.
+    ///
+    /// # Errors
+    /// `Unsupported` if the bytes are in no format that has rows.
+    async fn table(&self, session: &dyn Session) -> Result<Arc<dyn TableProvider>>;
+
+    /// Returns where the bytes of its table are, registering their object store with `session`, so
+    /// that a glob can join many files into one scan; `None` for views.
+    async fn table_source(&self, session: &dyn Session) -> Result<Option<TableSource>>;
+}
+
+/// What `ls()` asks of [`Directory::walk`].
+#[derive(Debug, Clone)]
+pub struct Walk {
+    /// Path of the directory being walked; listed paths start with it.
+    pub path: PondPath,
+    /// Depth of the directory's own children in the `depth` column.
+    pub depth: u32,
+    /// The columns to yield, in this order, as indices into [`listing_schema`].
+    pub projection: Vec<usize>,
+    /// A condition on columns that need no stat call ([`is_cheap_column`]), over the whole of
+    /// [`listing_schema`]; only entries that meet it are yielded.
+    pub filter: Option<Arc<dyn PhysicalExpr>>,
+    /// Which directories are worth opening.
+    pub prune: Prune,
+    /// Whether to descend at all.
+    pub recursive: bool,
+    /// Whether to yield, and descend into, names that start with a dot.
+    pub hidden: bool,
+    /// Stop after about this many entries.
+    pub limit: Option<usize>,
+    /// Number of streams wanted.
+    pub partitions: usize,
+    /// Rows per batch.
+    pub batch_rows: usize,
+}
+
+/// Bounds on the entries wanted, from which a walk concludes which directories not to open.
+#[derive(Debug, Clone, Default)]
+pub struct Prune {
+    /// Wanted paths all start with this text.
+    pub path_prefix: Option<String>,
+    /// Wanted entries are at most this deep.
+    pub depth_max: Option<u32>,
+    /// Wanted paths all match this glob.
+    pub glob: Option<Arc<Glob>>,
+}
+
+impl Prune {
+    /// Whether anything below the directory `path`, whose children are at `depth`, can be wanted.
+    pub fn may_hold(&self, path: &str, depth: u32) -> bool {
+        if self.depth_max.is_some_and(|max| depth > max) {
+            return false;
+        }
+        if let Some(prefix) = &self.path_prefix {
+            // The children are called `<path>/…`.
+            let separated = !path.ends_with('/');
+            let (prefix, path) = (prefix.as_bytes(), path.as_bytes());
+            let common = prefix.len().min(path.len());
+            if prefix[..common] != path[..common] {
+                return false;
+            }
+            if separated && prefix.len() > path.len() && prefix[path.len()] != b'/' {
+                return false;
+            }
+        }
+        self.glob.as_ref().is_none_or(|glob| glob.may_match_below(path))
+    }
+}
+
+/// Returns the columns of `ls()`.
+pub fn listing_schema() -> SchemaRef {
+    static SCHEMA: std::sync::LazyLock<SchemaRef> = std::sync::LazyLock::new(|| {
+        let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        Arc::new(Schema::new(vec![
+            Field::new("path", DataType::Utf8View, false),
+            Field::new("name", DataType::Utf8View, false),
+            Field::new("parent", DataType::Utf8View, false),
+            Field::new("entry_type", DataType::Utf8View, true),
+            Field::new("factory", DataType::Utf8View, true),
+            Field::new("dynamic", DataType::Boolean, false),
+            Field::new("size", DataType::Int64, true),
+            Field::new("mtime", time, true),
+            Field::new("mode", DataType::UInt32, true),
+            Field::new("depth", DataType::UInt32, false),
+            Field::new("is_symlink", DataType::Boolean, false),
+            Field::new("symlink_target", DataType::Utf8View, true),
+            Field::new("hidden", DataType::Boolean, false),
+            Field::new("version", DataType::Int64, true),
+            Field::new("txn", DataType::Int64, true),
+            Field::new("error", DataType::Utf8View, true),
+        ]))
+    });
+    SCHEMA.clone()
+}
+
+/// Whether a column of [`listing_schema`] is known from a directory's own bytes, without a call for
+/// each entry.
+pub fn is_cheap_column(name: &str) -> bool {
+    !matches!(name, "size" | "mtime" | "mode" | "symlink_target" | "error")
+}
+
+/// Most links followed before a path is called a loop, as on Linux.
+const SYMLINKS_MAX: usize = 40;
+
+/// Opens what `path` names below `root`; symlinks of the pond are followed, the last one included.
+///
+/// # Errors
+/// `NotFound` with the nearest existing name as a hint; `Invalid` for a loop of symlinks.
+pub async fn resolve(root: &Arc<dyn Directory>, path: &PondPath) -> Result<Node> {
+    match lookup(root, path).await? {
+        Some(node) => Ok(node),
+        None => Err(not_found(root, path).await),
+    }
+}
+
+/// As [`resolve`], but a path that names nothing is `None`.
+pub async fn lookup(root: &Arc<dyn Directory>, path: &PondPath) -> Result<Option<Node>> {
+    let mut wanted: Vec<String> = path.names().rev().map(str::to_owned).collect();
+    let mut at = PondPath::root();
+    let mut node = Node::Directory(root.clone());
+    let mut links = 0;
+    while let Some(name) = wanted.pop() {
+        let Node::Directory(directory) = &node else { return Ok(None) };
+        let Some(child) = directory.get(&name).await? else { return Ok(None) };
+        match child {
+            Node::Symlink(target) => {
+                links += 1;
+                if links > SYMLINKS_MAX {
+                    return Err(Error::invalid(format!("'{path}' is a loop of symbolic links")));
+                }
+                wanted.extend(target.names().rev().map(str::to_owned));
+                at = PondPath::root();
+                node = Node::Directory(root.clone());
+            }
+            child => {
+                at = at.child(&name);
+                node = child;
+            }
+        }
+    }
+    Ok(Some(node))
+}
+
+/// Makes the error for a path that names nothing: it says how far the path leads, and what was
+/// perhaps meant.
+pub async fn not_found(root: &Arc<dyn Directory>, path: &PondPath) -> Error {
+    let missing = Error::not_found(format!("'{path}' does not exist"));
+    let Some((mut parent, mut name)) = path.split() else { return missing };
+    loop {
+        match lookup(root, &parent).await {
+            Ok(Some(Node::Directory(directory))) => {
+                let hint = nearest_name(directory.as_ref(), name)
+                    .await
+                    .map(|near| format!("did you mean '{}'?", parent.child(&near)));
+                return missing.with_hint_opt(hint);
+            }
+            Ok(Some(_)) => {
+                return Error::not_found(format!("'{path}' does not exist"))
+                    .with_hint(format!("'{parent}' is not a directory"));
+            }
+            Ok(None) => {}
+            Err(_) => return missing,
+        }
+        // `name` must not borrow from a parent that is replaced.
+        let Some((up, _)) = parent.split() else { return missing };
+        let depth = up.names().count();
+        name = path.names().nth(depth).expect("an ancestor is shorter than its path");
+        parent = up;
+    }
+}
+
+/// How many names [`nearest_name`] looks at: a hint must not cost a listing of a million entries.
+const NEAREST_NAMES_MAX: usize = 10_000;
+
+async fn nearest_name(directory: &dyn Directory, wanted: &str) -> Option<String> {
+    use futures::StreamExt;
+    let names: Vec<String> = directory
+        .list(ListFields::NAMES)
+        .take(NEAREST_NAMES_MAX)
+        .filter_map(|entry| async { entry.ok().map(|entry| entry.name) })
+        .collect()
+        .await;
+    let hint = crate::error::did_you_mean(wanted, names.iter().map(String::as_str))?;
+    names.into_iter().find(|name| hint.contains(&format!("'{name}'")))
+}
+
+/// Builds one batch of [`listing_schema`] rows from entries at `paths`, projected to `projection`.
+///
+/// Each item is the entry, its parent's path and its depth.
+pub fn listing_batch(
+    entries: &[(DirEntry, String, u32)],
+    projection: &[usize],
+) -> Result<RecordBatch> {
+    use datafusion::arrow::array::*;
+    let schema = Arc::new(listing_schema().project(projection)?);
+    let path_of = |(entry, parent, _): &(DirEntry, String, u32)| {
+        if parent == "/" { format!("/{}", entry.name) } else { format!("{parent}/{}", entry.name) }
+    };
+    let text = |value: fn(&DirEntry) -> Option<&str>| -> ArrayRef {
+        Arc::new(entries.iter().map(|(entry, _, _)| value(entry)).collect::<StringViewArray>())
+    };
+    let number = |value: fn(&DirEntry) -> Option<i64>| -> ArrayRef {
+        Arc::new(entries.iter().map(|(entry, _, _)| value(entry)).collect::<Int64Array>())
+    };
+    let flag = |value: fn(&DirEntry) -> bool| -> ArrayRef {
+        Arc::new(entries.iter().map(|(entry, _, _)| Some(value(entry))).collect::<BooleanArray>())
+    };
+    let columns = schema
+        .fields()
+        .iter()
+        .map(|field| match field.name().as_str() {
+            "path" => Arc::new(entries.iter().map(path_of).map(Some).collect::<StringViewArray>())
+                as ArrayRef,
+            "name" => text(|entry| Some(&entry.name)),
+            "parent" => Arc::new(
+                entries
+                    .iter()
+                    .map(|(_, parent, _)| Some(parent.as_str()))
+                    .collect::<StringViewArray>(),
+            ),
+            "entry_type" => text(|entry| entry.entry_type.map(EntryType::as_str)),
+            "factory" => text(|entry| entry.factory.as_deref()),
+            "dynamic" => flag(|entry| entry.dynamic),
+            "size" => number(|entry| entry.size),
+            "mtime" => Arc::new(
+                entries
+                    .iter()
+                    .map(|(entry, _, _)| entry.mtime)
+                    .collect::<TimestampMicrosecondArray>()
+                    .with_timezone("UTC"),
+            ),
+            "mode" => {
+                Arc::new(entries.iter().map(|(entry, _, _)| entry.mode).collect::<UInt32Array>())
+            }
+            "depth" => {
+                Arc::new(UInt32Array::from_iter_values(entries.iter().map(|(_, _, depth)| *depth)))
+            }
+            "is_symlink" => flag(|entry| entry.entry_type == Some(EntryType::Symlink)),
+            "symlink_target" => text(|entry| entry.symlink_target.as_deref()),
+            "hidden" => flag(DirEntry::is_hidden),
+            "version" => number(|entry| entry.version),
+            "txn" => number(|entry| entry.txn),
+            "error" => text(|entry| entry.error.as_deref()),
+            other => unreachable!("listing column {other}"),
+        })
+        .collect();
+    let options = datafusion::arrow::record_batch::RecordBatchOptions::new()
+        .with_row_count(Some(entries.len()));
+    Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+}

@@ -1,0 +1,20 @@
+//! SQL: texts into statements, and the engine's errors into ours.
+//!
+//! [`Script`] splits a text into statements by tokens. Each becomes a [`Statement`]: one of ours
+//! (`grammar` of [`parser`]), or else one of the engine's, parsed from the very same tokens.
+//! [`crate::context::PondContext::execute`] carries them out.
+//!
+//! Words of our statements are special in statement position only, so columns may be called `node`
+//! or `factory`. There is one dialect, sqlparser's generic one.
+
+pub(crate) mod diagnose;
+pub(crate) mod from_clause;
+mod parser;
+mod script;
+mod statement;
+
+pub use script::{Script, is_complete};
+pub use statement::Statement;
+pub(crate) use statement::{
+    AlterNodeChange, Body, CreateNode, Describe, NodeStatement, Show, create_node_sql,
+};

@@ -1,0 +1,534 @@
+//! Recognises our statements by their first tokens; everything else goes, token by token, to the
+//! engine's parser.
+//!
+//! ```ebnf
+//! create_node  = CREATE [ OR REPLACE ] NODE [ IF NOT EXISTS ] path FACTORY name
+//!                { FROM source { "," source } | options | REFRESH EVERY duration | COMMENT string }
+//!                [ AS query ] ;
+//! alter_node   = ALTER NODE [ IF EXISTS ] path ( SET "(" … ")" | RESET "(" key { "," key } ")"
+//!                | SET QUERY AS query | SET COMMENT ( string | NULL ) | RENAME TO path ) ;
+//! drop_node    = DROP NODE [ IF EXISTS ] path { "," path } [ RECURSIVE ] [ CASCADE | RESTRICT ] ;
+//! refresh_node = REFRESH NODE path { "," path } ;
+//! restore_node = RESTORE NODE path TO ( VERSION number | TIMESTAMP expr ) ;
+//! show         = SHOW NODES [ IN path ] [ RECURSIVE ] [ LIKE string ] | SHOW FACTORIES
+//!              | SHOW CREATE NODE path | SHOW LINEAGE FOR path [ UPSTREAM | DOWNSTREAM ] | SHOW LOG ;
+//! describe     = ( DESCRIBE | DESC ) ( path | NODE path | FACTORY name ) ;
+//! use          = USE path ;
+//! options      = ( WITH | OPTIONS ) "(" [ key [ "=" | "=>" ] value { "," … } [ "," ] ] ")" ;
+//! value        = string | number | TRUE | FALSE | NULL | word | INTERVAL string | "(" value { "," … } ")" ;
+//! ```
+//!
+//! What is parsed and cannot be carried out stays in the statement, so that the error about it can
+//! name the node.
+
+use datafusion::error::DataFusionError;
+use datafusion::sql::parser::DFParserBuilder;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
+use serde_json::Value;
+
+use super::script::DIALECT;
+use super::statement::{AlterNodeChange, Body, CreateNode, Describe, NodeStatement, Show};
+use crate::error::Error;
+
+/// Why tokens are no statement.
+pub(super) enum Failure {
+    /// A grammar was not met; the place is in the message.
+    Syntax(DataFusionError),
+    /// The syntax is known and refused.
+    Ours(Error),
+}
+
+impl From<ParserError> for Failure {
+    fn from(error: ParserError) -> Self {
+        Self::Syntax(DataFusionError::SQL(Box::new(error), None))
+    }
+}
+
+type Parsed<T> = std::result::Result<T, ParserError>;
+
+/// Parses the tokens of one statement, without its semicolon.
+pub(super) fn parse(tokens: Vec<TokenWithSpan>) -> Result<Body, Failure> {
+    if let Some(error) = refuse_version_clause(&tokens) {
+        return Err(Failure::Ours(error));
+    }
+    let mut parser = DFParserBuilder::new(tokens)
+        .with_dialect(&DIALECT)
+        .build()
+        .map_err(Failure::Syntax)?;
+    let body = match node_statement(&mut parser.parser)? {
+        Some(statement) => Body::Node(statement),
+        None => Body::Engine(Box::new(parser.parse_statement().map_err(Failure::Syntax)?)),
+    };
+    match parser.parser.peek_token_ref().token {
+        Token::EOF => Ok(body),
+        _ => {
+            let found = parser.parser.peek_token();
+            Err(parser.parser.expected::<()>("the end of the statement", found).unwrap_err_into())
+        }
+    }
+}
+
+/// `expected` returns a result that is always an error.
+trait UnwrapErrInto {
+    fn unwrap_err_into(self) -> Failure;
+}
+
+impl UnwrapErrInto for Parsed<()> {
+    fn unwrap_err_into(self) -> Failure {
+        match self {
+            Ok(()) => unreachable!("expected() always fails"),
+            Err(error) => error.into(),
+        }
+    }
+}
+
+/// Parses one of our statements, or consumes nothing.
+fn node_statement(parser: &mut Parser<'_>) -> Parsed<Option<NodeStatement>> {
+    let Token::Word(first) = &parser.peek_token_ref().token else { return Ok(None) };
+    let first = first.value.to_ascii_uppercase();
+    let statement = match first.as_str() {
+        "CREATE" if take(parser, &["CREATE", "NODE"]) => create_node(parser, false)?,
+        "CREATE" if take(parser, &["CREATE", "OR", "REPLACE", "NODE"]) => create_node(parser, true)?,
+        "ALTER" if take(parser, &["ALTER", "NODE"]) => alter_node(parser)?,
+        "DROP" if take(parser, &["DROP", "NODE"]) => drop_node(parser)?,
+        "REFRESH" if take(parser, &["REFRESH", "NODE"]) => {
+            NodeStatement::Refresh { paths: paths(parser)? }
+        }
+        "RESTORE" if take(parser, &["RESTORE", "NODE"]) => restore_node(parser)?,
+        "SHOW" if take(parser, &["SHOW", "NODES"]) => show_nodes(parser)?,
+        "SHOW" if take(parser, &["SHOW", "FACTORIES"]) => NodeStatement::Show(Show::Factories),
+        "SHOW" if take(parser, &["SHOW", "LOG"]) => NodeStatement::Show(Show::Log),
+        "SHOW" if take(parser, &["SHOW", "CREATE", "NODE"]) => {
+            NodeStatement::Show(Show::CreateNode(path(parser)?))
+        }
+        "SHOW" if take(parser, &["SHOW", "LINEAGE"]) => show_lineage(parser)?,
+        "DESCRIBE" | "DESC" => return describe(parser),
+        "USE" if is_string(parser, 1) => {
+            parser.next_token();
+            NodeStatement::Use { path: path(parser)? }
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(statement))
+}
+
+fn create_node(parser: &mut Parser<'_>, or_replace: bool) -> Parsed<NodeStatement> {
+    let mut node = CreateNode { or_replace, ..CreateNode::default() };
+    node.if_not_exists = take(parser, &["IF", "NOT", "EXISTS"]);
+    node.path = path(parser)?;
+    expect(parser, "FACTORY")?;
+    node.factory = name(parser, "a factory")?;
+    let mut has_options = false;
+    loop {
+        if take(parser, &["FROM"]) {
+            once(parser, !node.unused.contains(&"FROM"), "FROM")?;
+            comma_separated(parser, |parser| {
+                path(parser)?;
+                if take(parser, &["AS"]) {
+                    parser.parse_identifier()?;
+                }
+                Ok(())
+            })?;
+            node.unused.push("FROM");
+        } else if take(parser, &["WITH"]) || take(parser, &["OPTIONS"]) {
+            once(parser, !has_options, "WITH")?;
+            has_options = true;
+            node.options = options(parser)?;
+        } else if take(parser, &["REFRESH", "EVERY"]) {
+            once(parser, !node.unused.contains(&"REFRESH EVERY"), "REFRESH EVERY")?;
+            take(parser, &["INTERVAL"]);
+            string(parser, "a duration in single quotes")?;
+            node.unused.push("REFRESH EVERY");
+        } else if take(parser, &["COMMENT"]) {
+            once(parser, node.comment.is_none(), "COMMENT")?;
+            node.comment = Some(string(parser, "a comment in single quotes")?);
+        } else if take(parser, &["AS"]) {
+            parser.parse_query()?;
+            node.unused.push("AS");
+            return Ok(NodeStatement::Create(node));
+        } else if parser.peek_token_ref().token == Token::EOF {
+            return Ok(NodeStatement::Create(node));
+        } else {
+            return expected(parser, "WITH, FROM, REFRESH EVERY, COMMENT or AS");
+        }
+    }
+}
+
+fn alter_node(parser: &mut Parser<'_>) -> Parsed<NodeStatement> {
+    let if_exists = take(parser, &["IF", "EXISTS"]);
+    let path_text = path(parser)?;
+    let change = if take(parser, &["SET", "QUERY"]) {
+        expect(parser, "AS")?;
+        parser.parse_query()?;
+        AlterNodeChange::Query
+    } else if take(parser, &["SET", "COMMENT"]) {
+        if take(parser, &["NULL"]) {
+            AlterNodeChange::Comment(None)
+        } else {
+            AlterNodeChange::Comment(Some(string(parser, "a comment in single quotes, or NULL")?))
+        }
+    } else if take(parser, &["SET"]) {
+        AlterNodeChange::Set(options(parser)?)
+    } else if take(parser, &["RESET"]) {
+        parser.expect_token(&Token::LParen)?;
+        let keys = comma_separated(parser, key)?;
+        parser.expect_token(&Token::RParen)?;
+        AlterNodeChange::Reset(keys)
+    } else if take(parser, &["RENAME", "TO"]) {
+        AlterNodeChange::Rename(path(parser)?)
+    } else {
+        return expected(parser, "SET, RESET or RENAME TO");
+    };
+    Ok(NodeStatement::Alter { path: path_text, if_exists, change })
+}
+
+fn drop_node(parser: &mut Parser<'_>) -> Parsed<NodeStatement> {
+    let if_exists = take(parser, &["IF", "EXISTS"]);
+    let paths = paths(parser)?;
+    let recursive = take(parser, &["RECURSIVE"]);
+    let cascade = if take(parser, &["CASCADE"]) {
+        Some("CASCADE")
+    } else if take(parser, &["RESTRICT"]) {
+        Some("RESTRICT")
+    } else {
+        None
+    };
+    Ok(NodeStatement::Drop { paths, if_exists, recursive, cascade })
+}
+
+fn restore_node(parser: &mut Parser<'_>) -> Parsed<NodeStatement> {
+    let path = path(parser)?;
+    expect(parser, "TO")?;
+    if take(parser, &["VERSION"]) {
+        parser.parse_literal_uint()?;
+    } else if take(parser, &["TIMESTAMP"]) {
+        parser.parse_expr()?;
+    } else {
+        return expected(parser, "VERSION or TIMESTAMP");
+    }
+    Ok(NodeStatement::Restore { path })
+}
+
+fn show_nodes(parser: &mut Parser<'_>) -> Parsed<NodeStatement> {
+    let within = if take(parser, &["IN"]) { Some(path(parser)?) } else { None };
+    let recursive = take(parser, &["RECURSIVE"]);
+    let like = if take(parser, &["LIKE"]) {
+        Some(string(parser, "a pattern in single quotes")?)
+    } else {
+        None
+    };
+    Ok(NodeStatement::Show(Show::Nodes { path: within, recursive, like }))
+}
+
+fn show_lineage(parser: &mut Parser<'_>) -> Parsed<NodeStatement> {
+    expect(parser, "FOR")?;
+    let path = path(parser)?;
+    let _ = take(parser, &["UPSTREAM"]) || take(parser, &["DOWNSTREAM"]);
+    Ok(NodeStatement::Show(Show::Lineage(path)))
+}
+
+/// `DESCRIBE t` of a session's table and `DESCRIBE SELECT …` are the engine's.
+fn describe(parser: &mut Parser<'_>) -> Parsed<Option<NodeStatement>> {
+    let describe = if is_string(parser, 1) {
+        parser.next_token();
+        Describe::Path(path(parser)?)
+    } else if is_word(parser, 1, "NODE") && is_string(parser, 2) {
+        parser.next_token();
+        parser.next_token();
+        Describe::Node(path(parser)?)
+    } else if is_word(parser, 1, "FACTORY")
+        && parser.peek_nth_token_ref(2).token != Token::EOF
+    {
+        parser.next_token();
+        parser.next_token();
+        Describe::Factory(name(parser, "a factory")?)
+    } else {
+        return Ok(None);
+    };
+    Ok(Some(NodeStatement::Describe(describe)))
+}
+
+// ---------------------------------------------------------------------------------------------
+// Parts of statements
+
+fn options(parser: &mut Parser<'_>) -> Parsed<Vec<(String, Value)>> {
+    parser.expect_token(&Token::LParen)?;
+    let mut options = Vec::new();
+    while !parser.consume_token(&Token::RParen) {
+        let key = key(parser)?;
+        let _ = parser.consume_token(&Token::Eq) || parser.consume_token(&Token::RArrow);
+        options.push((key, value(parser)?));
+        if !parser.consume_token(&Token::Comma) {
+            parser.expect_token(&Token::RParen)?;
+            break;
+        }
+    }
+    Ok(options)
+}
+
+fn key(parser: &mut Parser<'_>) -> Parsed<String> {
+    if is_string(parser, 0) { string(parser, "an option") } else { name(parser, "an option") }
+}
+
+fn value(parser: &mut Parser<'_>) -> Parsed<Value> {
+    if is_string(parser, 0) {
+        return Ok(Value::String(string(parser, "a value")?));
+    }
+    if take(parser, &["INTERVAL"]) {
+        return Ok(Value::String(string(parser, "a duration in single quotes")?));
+    }
+    if parser.consume_token(&Token::LParen) {
+        let values = comma_separated(parser, value)?;
+        parser.expect_token(&Token::RParen)?;
+        return Ok(Value::Array(values));
+    }
+    let negative = parser.consume_token(&Token::Minus);
+    match parser.peek_token_ref().token.clone() {
+        Token::Number(digits, _) => {
+            let text = if negative { format!("-{digits}") } else { digits };
+            let number = text.parse::<i64>().map(Value::from).ok().or_else(|| {
+                serde_json::Number::from_f64(text.parse().ok()?).map(Value::Number)
+            });
+            match number {
+                Some(number) => {
+                    parser.next_token();
+                    Ok(number)
+                }
+                None => expected(parser, "a number"),
+            }
+        }
+        Token::Word(word) if !negative => {
+            parser.next_token();
+            Ok(match (word.quote_style, word.value.to_ascii_uppercase().as_str()) {
+                (None, "TRUE") => Value::Bool(true),
+                (None, "FALSE") => Value::Bool(false),
+                (None, "NULL") => Value::Null,
+                _ => Value::String(word.value),
+            })
+        }
+        _ => expected(parser, "a value"),
+    }
+}
+
+fn paths(parser: &mut Parser<'_>) -> Parsed<Vec<String>> {
+    comma_separated(parser, path)
+}
+
+fn path(parser: &mut Parser<'_>) -> Parsed<String> {
+    string(parser, "a path in single quotes")
+}
+
+fn string(parser: &mut Parser<'_>, what: &str) -> Parsed<String> {
+    if is_string(parser, 0) { parser.parse_literal_string() } else { expected(parser, what) }
+}
+
+fn name(parser: &mut Parser<'_>, what: &str) -> Parsed<String> {
+    match &parser.peek_token_ref().token {
+        Token::Word(Word { value, .. }) | Token::SingleQuotedString(value) => {
+            let value = value.clone();
+            parser.next_token();
+            Ok(value)
+        }
+        _ => expected(parser, &format!("the name of {what}")),
+    }
+}
+
+fn comma_separated<T>(
+    parser: &mut Parser<'_>,
+    part: impl Fn(&mut Parser<'_>) -> Parsed<T>,
+) -> Parsed<Vec<T>> {
+    let mut parts = vec![part(parser)?];
+    while parser.consume_token(&Token::Comma) {
+        parts.push(part(parser)?);
+    }
+    Ok(parts)
+}
+
+/// Consumes `words` if they all come next, unquoted and in any case.
+fn take(parser: &mut Parser<'_>, words: &[&str]) -> bool {
+    let found = words.iter().enumerate().all(|(at, word)| is_word(parser, at, word));
+    if found {
+        for _ in words {
+            parser.next_token();
+        }
+    }
+    found
+}
+
+fn expect(parser: &mut Parser<'_>, word: &str) -> Parsed<()> {
+    if take(parser, &[word]) { Ok(()) } else { expected(parser, word) }
+}
+
+fn once(parser: &mut Parser<'_>, is_first: bool, clause: &str) -> Parsed<()> {
+    if is_first { Ok(()) } else { expected(parser, &format!("no second {clause}")) }
+}
+
+fn expected<T>(parser: &Parser<'_>, what: &str) -> Parsed<T> {
+    parser.expected(what, parser.peek_token())
+}
+
+fn is_word(parser: &Parser<'_>, at: usize, word: &str) -> bool {
+    is_plain_word(&parser.peek_nth_token_ref(at).token, word)
+}
+
+fn is_string(parser: &Parser<'_>, at: usize) -> bool {
+    matches!(
+        parser.peek_nth_token_ref(at).token,
+        Token::SingleQuotedString(_) | Token::EscapedStringLiteral(_)
+    )
+}
+
+/// Whether `token` is `word`, unquoted and in any case.
+pub(super) fn is_plain_word(token: &Token, word: &str) -> bool {
+    matches!(token, Token::Word(Word { value, quote_style: None, .. })
+        if value.eq_ignore_ascii_case(word))
+}
+
+/// `name VERSION AS OF …` is no syntax of the dialect, where `VERSION` would read as an alias.
+fn refuse_version_clause(tokens: &[TokenWithSpan]) -> Option<Error> {
+    const CLAUSES: &[&[&str]] = &[
+        &["VERSION", "AS", "OF"],
+        &["TIMESTAMP", "AS", "OF"],
+        &["FOR", "SYSTEM_TIME", "AS", "OF"],
+        &["FOR", "VERSION", "AS", "OF"],
+        &["FOR", "TIMESTAMP", "AS", "OF"],
+    ];
+    let tokens: Vec<&Token> = tokens
+        .iter()
+        .map(|token| &token.token)
+        .filter(|token| !matches!(token, Token::Whitespace(_)))
+        .collect();
+    tokens.iter().enumerate().skip(1).find_map(|(at, _)| {
+        let clause = CLAUSES.iter().find(|clause| {
+            clause.len() <= tokens.len() - at
+                && clause.iter().zip(&tokens[at..]).all(|(word, token)| is_plain_word(token, word))
+        })?;
+        let name = match tokens[at - 1] {
+            Token::SingleQuotedString(name) | Token::Word(Word { value: name, .. }) => name,
+            _ => return None,
+        };
+        let clause = clause.join(" ");
+        Some(
+            Error::unsupported(format!("'{name}' cannot be read {clause} an earlier time"))
+                .with_hint(format!("leave out {clause} …: it reads '{name}' as it is now")),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::super::script::Script;
+    use super::super::statement::create_node_sql;
+    use super::*;
+    use crate::factory::Config;
+    use crate::path::PondPath;
+
+    fn node(sql: &str) -> NodeStatement {
+        match Script::parse_one(sql).unwrap().into_parts().1 {
+            Body::Node(node) => node,
+            Body::Engine(statement) => panic!("not ours: {statement}"),
+        }
+    }
+
+    #[test]
+    fn create_node_takes_options_in_every_form() {
+        let NodeStatement::Create(node) = node(
+            "create or replace node '/a''b' factory \"My\" options (a 1, 'b' = -2.5, c => TRUE, \
+             d null, e word, f INTERVAL '1 hour', g ('x', 2),) comment 'it''s'",
+        ) else {
+            panic!("no CREATE NODE")
+        };
+        assert_eq!(node.path, "/a'b");
+        assert_eq!(node.factory, "My");
+        assert!(node.or_replace && !node.if_not_exists);
+        assert_eq!(node.comment.as_deref(), Some("it's"));
+        let options: Vec<_> = node.options.iter().map(|(key, value)| (&**key, value)).collect();
+        assert_eq!(
+            options,
+            [
+                ("a", &json!(1)),
+                ("b", &json!(-2.5)),
+                ("c", &json!(true)),
+                ("d", &json!(null)),
+                ("e", &json!("word")),
+                ("f", &json!("1 hour")),
+                ("g", &json!(["x", 2])),
+            ]
+        );
+    }
+
+    #[test]
+    fn our_words_are_special_in_statement_position_only() {
+        for sql in [
+            "SELECT node, factory, log FROM nodes",
+            "CREATE TABLE node (factory INT)",
+            "DESCRIBE node",
+            "DESC factory",
+            "DROP TABLE node",
+            "SHOW TABLES",
+            "USE node",
+        ] {
+            let (_, body) = Script::parse_one(sql).unwrap().into_parts();
+            assert!(matches!(body, Body::Engine(_)), "{sql}");
+        }
+    }
+
+    #[test]
+    fn bad_statements_say_what_was_expected() {
+        for (sql, expected) in [
+            ("CREATE NODE /a FACTORY f", "column 13: expected a path in single quotes, found /"),
+            ("CREATE NODE '/a' FACTORY f WITH (x =)", "column 37: expected a value, found )"),
+            ("CREATE NODE '/a' FACTORY f FOO", "column 28: expected WITH, FROM, REFRESH EVERY"),
+            ("ALTER NODE '/a' DROP x", "column 17: expected SET, RESET or RENAME TO, found DROP"),
+            ("DROP NODE '/a' '/b'", "column 16: expected the end of the statement, found '/b'"),
+            ("CREATE NODE '/a' FACTORY f WITH () WITH ()", "expected no second WITH"),
+            ("SELECT * FROM '/a' VERSION AS OF 3", "'/a' cannot be read VERSION AS OF"),
+        ] {
+            let error = Script::parse_one(sql).unwrap_err();
+            assert!(error.message().contains(expected), "{sql}: {}", error.message());
+        }
+    }
+
+    #[test]
+    fn deep_nesting_is_an_error() {
+        let sql = format!("SELECT {}1{}", "(".repeat(10_000), ")".repeat(10_000));
+        let error = Script::parse_one(&sql).unwrap_err();
+        assert!(error.message().contains("nested too deeply"), "{}", error.message());
+    }
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            ".*".prop_map(Value::String),
+            any::<bool>().prop_map(Value::Bool),
+            any::<i64>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(2, 8, 4, |inner| {
+            proptest::collection::vec(inner, 1..4).prop_map(Value::Array)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_printed_create_node_parses_back(
+            path in "(/[^/\0]{1,8}){1,3}",
+            factory in "[a-zA-Z][a-zA-Z0-9 \"-]{0,8}",
+            options in proptest::collection::btree_map("[a-zA-Z_]{1,8}", any_value(), 0..4),
+            comment in proptest::option::of(".*"),
+        ) {
+            let Ok(path) = PondPath::parse(&path) else { return Ok(()) };
+            let config = options
+                .iter()
+                .fold(Config::default(), |config, (name, value)| config.with(name, value.clone()));
+            let sql = create_node_sql(&path, &factory, &config, comment.as_deref());
+            let NodeStatement::Create(parsed) = node(&sql) else { panic!("{sql}") };
+            prop_assert_eq!(&parsed.path, path.as_str());
+            prop_assert_eq!(parsed.factory, factory);
+            prop_assert_eq!(parsed.options.into_iter().collect::<std::collections::BTreeMap<_, _>>(), options);
+            prop_assert_eq!(parsed.comment, comment);
+        }
+    }
+}

@@ -243,6 +243,11 @@ pub fn did_you_mean<'a>(
     wanted: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<String> {
+    nearest(wanted, candidates).map(|candidate| format!("did you mean '{candidate}'?"))
+}
+
+/// Returns the candidate nearest to `wanted`, without regard to case, if one is near enough.
+pub fn nearest<'a>(wanted: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = wanted.to_lowercase();
     candidates
         .into_iter()
@@ -254,5 +259,5 @@ pub fn did_you_mean<'a>(
             *distance <= 1.max(wanted.chars().count().max(candidate.chars().count()) / 3)
         })
         .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| format!("did you mean '{candidate}'?"))
+        .map(|(_, candidate)| candidate)
 }

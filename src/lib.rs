@@ -25,4 +25,13 @@ pub mod node;
 pub mod factory;
 pub mod tree;
 
+// SQL
+pub mod catalog;
+pub mod context;
+pub mod embed;
+pub mod sql;
+pub mod table_fn;
+
+pub use context::PondContext;
+pub use embed::register;
 pub use error::{Error, ErrorKind, Result};

@@ -11,8 +11,21 @@ use crate::error::Result;
 
 /// Words that end the columns of a SELECT.
 const ENDS: &[&str] = &[
-    "WHERE", "PREWHERE", "GROUP", "HAVING", "WINDOW", "QUALIFY", "ORDER", "LIMIT", "OFFSET",
-    "FETCH", "UNION", "INTERSECT", "EXCEPT", "MINUS", "INTO",
+    "WHERE",
+    "PREWHERE",
+    "GROUP",
+    "HAVING",
+    "WINDOW",
+    "QUALIFY",
+    "ORDER",
+    "LIMIT",
+    "OFFSET",
+    "FETCH",
+    "UNION",
+    "INTERSECT",
+    "EXCEPT",
+    "MINUS",
+    "INTO",
 ];
 
 /// Returns `sql` with `FROM source` wherever an outermost SELECT has no FROM.

@@ -52,10 +52,8 @@ pub(super) fn parse(tokens: Vec<TokenWithSpan>) -> Result<Body, Failure> {
     if let Some(error) = refuse_version_clause(&tokens) {
         return Err(Failure::Ours(error));
     }
-    let mut parser = DFParserBuilder::new(tokens)
-        .with_dialect(&DIALECT)
-        .build()
-        .map_err(Failure::Syntax)?;
+    let mut parser =
+        DFParserBuilder::new(tokens).with_dialect(&DIALECT).build().map_err(Failure::Syntax)?;
     let body = match node_statement(&mut parser.parser)? {
         Some(statement) => Body::Node(statement),
         None => Body::Engine(Box::new(parser.parse_statement().map_err(Failure::Syntax)?)),
@@ -89,7 +87,9 @@ fn node_statement(parser: &mut Parser<'_>) -> Parsed<Option<NodeStatement>> {
     let first = first.value.to_ascii_uppercase();
     let statement = match first.as_str() {
         "CREATE" if take(parser, &["CREATE", "NODE"]) => create_node(parser, false)?,
-        "CREATE" if take(parser, &["CREATE", "OR", "REPLACE", "NODE"]) => create_node(parser, true)?,
+        "CREATE" if take(parser, &["CREATE", "OR", "REPLACE", "NODE"]) => {
+            create_node(parser, true)?
+        }
         "ALTER" if take(parser, &["ALTER", "NODE"]) => alter_node(parser)?,
         "DROP" if take(parser, &["DROP", "NODE"]) => drop_node(parser)?,
         "REFRESH" if take(parser, &["REFRESH", "NODE"]) => {
@@ -237,9 +237,7 @@ fn describe(parser: &mut Parser<'_>) -> Parsed<Option<NodeStatement>> {
         parser.next_token();
         parser.next_token();
         Describe::Node(path(parser)?)
-    } else if is_word(parser, 1, "FACTORY")
-        && parser.peek_nth_token_ref(2).token != Token::EOF
-    {
+    } else if is_word(parser, 1, "FACTORY") && parser.peek_nth_token_ref(2).token != Token::EOF {
         parser.next_token();
         parser.next_token();
         Describe::Factory(name(parser, "a factory")?)
@@ -287,9 +285,10 @@ fn value(parser: &mut Parser<'_>) -> Parsed<Value> {
     match parser.peek_token_ref().token.clone() {
         Token::Number(digits, _) => {
             let text = if negative { format!("-{digits}") } else { digits };
-            let number = text.parse::<i64>().map(Value::from).ok().or_else(|| {
-                serde_json::Number::from_f64(text.parse().ok()?).map(Value::Number)
-            });
+            let number =
+                text.parse::<i64>().map(Value::from).ok().or_else(|| {
+                    serde_json::Number::from_f64(text.parse().ok()?).map(Value::Number)
+                });
             match number {
                 Some(number) => {
                     parser.next_token();

@@ -122,8 +122,7 @@ pub fn is_complete(text: &str) -> bool {
 /// Returns the tokens of `text`, and why they end before it does.
 pub(super) fn tokenize(text: &str) -> (Vec<TokenWithSpan>, Option<TokenizerError>) {
     let mut tokens = Vec::new();
-    let failure =
-        Tokenizer::new(&DIALECT, text).tokenize_with_location_into_buf(&mut tokens).err();
+    let failure = Tokenizer::new(&DIALECT, text).tokenize_with_location_into_buf(&mut tokens).err();
     (tokens, failure)
 }
 
@@ -204,17 +203,36 @@ fn tokenizer_error(failure: &TokenizerError, excerpt: Excerpt<'_>) -> Error {
 
 /// Statements may begin with these, for the hint after a mistyped one.
 const FIRST_WORDS: &[&str] = &[
-    "SELECT", "WITH", "FROM", "VALUES", "TABLE", "CREATE", "ALTER", "DROP", "SHOW", "DESCRIBE",
-    "DESC", "EXPLAIN", "INSERT", "UPDATE", "DELETE", "COPY", "SET", "RESET", "USE", "REFRESH",
-    "RESTORE", "PREPARE", "EXECUTE", "DEALLOCATE", "BEGIN", "COMMIT", "ROLLBACK",
+    "SELECT",
+    "WITH",
+    "FROM",
+    "VALUES",
+    "TABLE",
+    "CREATE",
+    "ALTER",
+    "DROP",
+    "SHOW",
+    "DESCRIBE",
+    "DESC",
+    "EXPLAIN",
+    "INSERT",
+    "UPDATE",
+    "DELETE",
+    "COPY",
+    "SET",
+    "RESET",
+    "USE",
+    "REFRESH",
+    "RESTORE",
+    "PREPARE",
+    "EXECUTE",
+    "DEALLOCATE",
+    "BEGIN",
+    "COMMIT",
+    "ROLLBACK",
 ];
 
-fn syntax_error(
-    error: DataFusionError,
-    excerpt: Excerpt<'_>,
-    end: Location,
-    first: &str,
-) -> Error {
+fn syntax_error(error: DataFusionError, excerpt: Excerpt<'_>, end: Location, first: &str) -> Error {
     let message = match &error {
         DataFusionError::SQL(error, _) => match error.as_ref() {
             ParserError::ParserError(message) | ParserError::TokenizerError(message) => {
@@ -234,7 +252,8 @@ fn syntax_error(
         .replace("Expected: ", "expected ")
         .replace(", found: EOF", ", but the statement ends")
         .replace(", found: ", ", found ");
-    let hint = (at == excerpt.start).then(|| did_you_mean(&first.to_uppercase(), FIRST_WORDS.iter().copied()));
+    let hint = (at == excerpt.start)
+        .then(|| did_you_mean(&first.to_uppercase(), FIRST_WORDS.iter().copied()));
     Error::invalid(format!(
         "syntax error at line {}, column {}: {message}{}",
         at.line,
@@ -278,7 +297,10 @@ mod tests {
     fn what_comes_before_an_error_is_yielded() {
         assert_eq!(
             texts("SELECT 1; SELECT 'abc"),
-            ["1: SELECT 1", "error: syntax error at line 1, column 18: unterminated string literal"]
+            [
+                "1: SELECT 1",
+                "error: syntax error at line 1, column 18: unterminated string literal"
+            ]
         );
         assert_eq!(
             texts("SELEC 1; SELECT 2"),

@@ -1,0 +1,714 @@
+//! The pond as a catalog of the engine: a schema is a directory, a table is a file with rows in it.
+//!
+//! ```text
+//! pond."/sensors"."a.series"      catalog, directory, file
+//! '/sensors/a.series'             the same, as a bare name
+//! '/sensors/*.csv'                a glob: all matches are one table, columns matched by name
+//! 'a.series'                      relative to the session's directory
+//! ```
+//!
+//! A [`Binding`] says what one statement sees: the root of one snapshot, the session's directory, and
+//! the tables opened so far. [`Catalogs`] puts it over a session's own catalogs. A name that starts
+//! with `/` is always a pond path; other names are the session's own tables first.
+//!
+//! A path that cannot be opened is no table to the engine, which must not fail when it asks for the
+//! target of a CREATE or lists the columns of everything. Why it could not be opened is kept, and
+//! [`Binding::error_of`] gives it to whoever finds the name in a FROM.
+//!
+//! The listing behind `information_schema` is bounded ([`LISTED_TABLES_MAX`]): stored nodes, and the
+//! first level of dynamic directories, none of them opened as tables.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
+use datafusion::common::TableReference;
+use datafusion::error::{DataFusionError, Result as EngineResult};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::TableType;
+use futures::{StreamExt, TryStreamExt};
+
+use crate::entry::EntryType;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{self, TableFormat};
+use crate::glob::Glob;
+use crate::node::{DirEntry, Directory, ListFields, Node, lookup, not_found, resolve};
+use crate::path::{PondPath, is_glob};
+use crate::snapshot::Snapshot;
+use crate::tree::Tree;
+
+/// The name of the catalog.
+pub const CATALOG: &str = "pond";
+
+/// How many tables `information_schema` lists.
+pub const LISTED_TABLES_MAX: usize = 10_000;
+
+/// How many children of one dynamic directory `information_schema` looks at.
+pub const LISTED_CHILDREN_MAX: usize = 1_000;
+
+/// How many files of a glob are opened at once.
+const GLOB_OPENS: usize = 16;
+
+/// How many errors are kept of a binding that many statements share.
+const KEPT_ERRORS_MAX: usize = 64;
+
+/// Makes the session that opens tables: bound to the same binding, so that what a table is made of
+/// resolves as the statement does.
+pub(crate) type OpenSession = Box<dyn Fn(&Arc<Binding>) -> Result<SessionState> + Send + Sync>;
+
+/// What names mean to one statement, or to all statements of a foreign session.
+pub(crate) struct Binding {
+    tree: Tree,
+    /// The statement's snapshot; `None` reads the newest each time.
+    pinned: Option<Pinned>,
+    /// What relative names are relative to; without it, they are not ours.
+    directory: Option<PondPath>,
+    /// Names that stand for a path, as `source` in a query about one file.
+    aliases: Vec<(String, PondPath)>,
+    session: OpenSession,
+    opened: Mutex<HashMap<String, Result<Arc<dyn TableProvider>>>>,
+    listing: Mutex<Listed>,
+    is_used: AtomicBool,
+}
+
+/// What the engine's synchronous questions are answered from.
+#[derive(Default)]
+struct Listed {
+    /// The newest snapshot seen.
+    snapshot: Option<Arc<Snapshot>>,
+    /// Its tables, once they were asked for.
+    tables: Option<Arc<Listing>>,
+}
+
+struct Pinned {
+    snapshot: Arc<Snapshot>,
+    root: Arc<dyn Directory>,
+}
+
+/// Names by directory.
+type Listing = BTreeMap<String, BTreeMap<String, TableType>>;
+
+impl fmt::Debug for Binding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Binding").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
+impl Binding {
+    /// Binds a statement to `snapshot`.
+    pub(crate) fn pinned(
+        tree: Tree,
+        snapshot: Arc<Snapshot>,
+        directory: PondPath,
+        aliases: Vec<(String, PondPath)>,
+        session: OpenSession,
+    ) -> Arc<Self> {
+        let root = tree.root(snapshot.clone());
+        let listed = Listed { snapshot: Some(snapshot.clone()), tables: None };
+        Arc::new(Self {
+            tree,
+            pinned: Some(Pinned { snapshot, root }),
+            directory: Some(directory),
+            aliases,
+            session,
+            opened: Mutex::default(),
+            listing: Mutex::new(listed),
+            is_used: AtomicBool::new(false),
+        })
+    }
+
+    /// Binds a session whose statements begin unseen: each name is resolved in the newest snapshot.
+    pub(crate) fn unpinned(tree: Tree, session: OpenSession) -> Arc<Self> {
+        Arc::new(Self {
+            tree,
+            pinned: None,
+            directory: None,
+            aliases: Vec::new(),
+            session,
+            opened: Mutex::default(),
+            listing: Mutex::default(),
+            is_used: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Returns the snapshot to read.
+    pub(crate) async fn snapshot(&self) -> Result<Arc<Snapshot>> {
+        if let Some(pinned) = &self.pinned {
+            return Ok(pinned.snapshot.clone());
+        }
+        let snapshot = self.tree.snapshot().await?;
+        let mut listed = self.listing.lock().expect("never poisoned");
+        if listed.snapshot.as_ref().is_none_or(|seen| seen.txn() != snapshot.txn()) {
+            *listed = Listed { snapshot: Some(snapshot.clone()), tables: None };
+        }
+        Ok(snapshot)
+    }
+
+    /// Returns the root directory to read.
+    pub(crate) async fn root(&self) -> Result<Arc<dyn Directory>> {
+        match &self.pinned {
+            Some(pinned) => Ok(pinned.root.clone()),
+            None => Ok(self.tree.root(self.snapshot().await?)),
+        }
+    }
+
+    /// Returns the pinned root, if there is one.
+    pub(crate) fn pinned_root(&self) -> Option<Arc<dyn Directory>> {
+        self.pinned.as_ref().map(|pinned| pinned.root.clone())
+    }
+
+    /// Returns the absolute path that `text` means.
+    pub(crate) fn path(&self, text: &str) -> Result<PondPath> {
+        self.directory.as_ref().unwrap_or(&PondPath::root()).join(text)
+    }
+
+    /// Whether the statement reads anything of the pond.
+    pub(crate) fn is_used(&self) -> bool {
+        self.is_used.load(Ordering::SeqCst)
+    }
+
+    /// Remembers that the statement reads something of the pond.
+    pub(crate) fn mark_used(&self) {
+        self.is_used.store(true, Ordering::SeqCst);
+    }
+
+    /// Returns why `table` is none, if it is a path that was asked for in vain.
+    pub(crate) fn error_of(&self, table: &TableReference) -> Option<Error> {
+        let path = self.path_of(table)?;
+        let opened = self.opened.lock().expect("never poisoned");
+        opened.get(path.as_str())?.as_ref().err().map(Error::restate)
+    }
+
+    /// Returns the path that a table name means, whether there is one or not.
+    pub(crate) fn path_of(&self, table: &TableReference) -> Option<PondPath> {
+        let directory = table.schema().filter(|schema| schema.starts_with('/'));
+        match directory {
+            Some(directory) if table.catalog().is_none_or(|catalog| catalog == CATALOG) => {
+                PondPath::parse(directory).ok()?.join(table.table()).ok()
+            }
+            _ => self.path_of_name(table.table()),
+        }
+    }
+
+    fn path_of_name(&self, name: &str) -> Option<PondPath> {
+        if let Some((_, path)) = self.aliases.iter().find(|(alias, _)| alias == name) {
+            return Some(path.clone());
+        }
+        if name.starts_with('/') {
+            return PondPath::parse(name).ok();
+        }
+        self.directory.as_ref()?.join(name).ok()
+    }
+
+    /// Opens the table at `path`, once for each statement.
+    ///
+    /// A `quiet` miss is not worth an error with hints: the name may be anything.
+    pub(crate) async fn table(
+        self: &Arc<Self>,
+        path: &PondPath,
+        quiet: bool,
+    ) -> Option<Arc<dyn TableProvider>> {
+        let key = path.as_str();
+        if self.pinned.is_some()
+            && let Some(opened) = self.opened.lock().expect("never poisoned").get(key)
+        {
+            return opened.as_ref().ok().cloned();
+        }
+        // Not held while opening: a view opens its own tables through here.
+        let opened = match self.open(path, quiet).await {
+            Ok(Some(table)) => {
+                self.mark_used();
+                Ok(table)
+            }
+            Ok(None) => return None,
+            Err(error) => Err(error),
+        };
+        let table = opened.as_ref().ok().cloned();
+        let mut all = self.opened.lock().expect("never poisoned");
+        if self.pinned.is_some() {
+            all.insert(key.to_owned(), opened);
+        } else if opened.is_err() {
+            if all.len() >= KEPT_ERRORS_MAX {
+                all.clear();
+            }
+            all.insert(key.to_owned(), opened);
+        } else {
+            all.remove(key);
+        }
+        table
+    }
+
+    /// Opens the table at `path`, or says why there is none.
+    pub(crate) async fn require_table(
+        self: &Arc<Self>,
+        path: &PondPath,
+    ) -> Result<Arc<dyn TableProvider>> {
+        if let Some(table) = self.table(path, false).await {
+            return Ok(table);
+        }
+        let opened = self.opened.lock().expect("never poisoned");
+        match opened.get(path.as_str()) {
+            Some(Err(error)) => Err(error.restate()),
+            _ => Err(Error::not_found(format!("'{path}' does not exist"))),
+        }
+    }
+
+    async fn open(
+        self: &Arc<Self>,
+        path: &PondPath,
+        quiet: bool,
+    ) -> Result<Option<Arc<dyn TableProvider>>> {
+        let root = self.root().await?;
+        match lookup(&root, path).await? {
+            Some(Node::File(file)) => {
+                let session = (self.session)(self)?;
+                file.table(&session).await.map(Some)
+            }
+            Some(_) => Err(not_a_table(path)),
+            None if is_glob(path.as_str()) => self.open_glob(&root, path).await.map(Some),
+            None if quiet => Ok(None),
+            None => Err(not_found(&root, path).await),
+        }
+    }
+
+    async fn open_glob(
+        self: &Arc<Self>,
+        root: &Arc<dyn Directory>,
+        pattern: &PondPath,
+    ) -> Result<Arc<dyn TableProvider>> {
+        let paths = expand(root, pattern.as_str()).await?;
+        if paths.is_empty() {
+            return Err(Error::not_found(format!("'{pattern}' matches no file")).with_hint(
+                format!("see what is there: ls('{}')", Glob::parse(pattern.as_str())?.base()),
+            ));
+        }
+        let session = &(self.session)(self)?;
+        let sources = futures::stream::iter(paths)
+            .map(|path| async move {
+                let Node::File(file) = resolve(root, &path).await? else {
+                    return Ok(None);
+                };
+                match file.table_source(session).await? {
+                    Some(source) => Ok(Some(source)),
+                    None => Err(Error::unsupported(format!(
+                        "'{path}' matches '{pattern}', but is no file with rows of its own"
+                    ))),
+                }
+            })
+            .buffered(GLOB_OPENS)
+            .try_filter_map(|source| async move { Ok(source) })
+            .try_collect()
+            .await?;
+        format::open_table(session, sources).await
+    }
+
+    /// Lists tables for `information_schema`, children of dynamic directories included.
+    pub(crate) async fn prepare_listing(&self) -> Result<()> {
+        let Some(pinned) = &self.pinned else { return Ok(()) };
+        let mut listing = self.stored_listing(&pinned.snapshot)?;
+        self.add_children(&pinned.snapshot, &pinned.root, &mut listing).await?;
+        self.listing.lock().expect("never poisoned").tables = Some(Arc::new(listing));
+        Ok(())
+    }
+
+    /// Returns what [`Binding::prepare_listing`] listed, or else stored nodes alone: the engine's
+    /// questions are synchronous, dynamic directories are not.
+    fn listing(&self) -> Arc<Listing> {
+        let mut listed = self.listing.lock().expect("never poisoned");
+        if listed.tables.is_none() {
+            // There is no way to report an error here; reading the tables does.
+            let tables = listed.snapshot.as_ref().map(|snapshot| self.stored_listing(snapshot));
+            listed.tables = Some(Arc::new(tables.and_then(Result::ok).unwrap_or_default()));
+        }
+        listed.tables.clone().expect("set above")
+    }
+
+    /// Lists the stored nodes that are directories or tables.
+    fn stored_listing(&self, snapshot: &Snapshot) -> Result<Listing> {
+        let mut listing = Listing::from([("/".to_owned(), BTreeMap::new())]);
+        let mut count = 0;
+        for node in self.tree.stored_below(snapshot, &PondPath::root(), true)? {
+            if count == LISTED_TABLES_MAX {
+                break;
+            }
+            let Some((parent, name)) = node.path.split() else { continue };
+            let entry = &node.entry;
+            if entry.entry_type == EntryType::Directory {
+                listing.entry(node.path.as_str().to_owned()).or_default();
+            } else if is_table(entry.entry_type, name) {
+                let kind = match entry.dynamic_factory() {
+                    Some(_) => TableType::View,
+                    None => TableType::Base,
+                };
+                listing
+                    .entry(parent.as_str().to_owned())
+                    .or_default()
+                    .insert(name.to_owned(), kind);
+                count += 1;
+            }
+        }
+        Ok(listing)
+    }
+
+    /// Adds the first level of dynamic directories. One that cannot be listed stays without tables.
+    async fn add_children(
+        &self,
+        snapshot: &Snapshot,
+        root: &Arc<dyn Directory>,
+        listing: &mut Listing,
+    ) -> Result<()> {
+        let mut count: usize = listing.values().map(BTreeMap::len).sum();
+        for (path, tables) in listing.iter_mut() {
+            let path = PondPath::parse(path)?;
+            let is_dynamic = self
+                .tree
+                .stored(snapshot, &path)?
+                .is_some_and(|node| node.entry.dynamic_factory().is_some());
+            if !is_dynamic || count >= LISTED_TABLES_MAX {
+                continue;
+            }
+            let Ok(Some(Node::Directory(directory))) = lookup(root, &path).await else { continue };
+            let children: Vec<DirEntry> = directory
+                .list(ListFields::NAMES)
+                .take(LISTED_CHILDREN_MAX)
+                .filter_map(|child| async { child.ok() })
+                .collect()
+                .await;
+            for child in children {
+                if count < LISTED_TABLES_MAX
+                    && !child.is_hidden()
+                    && child.entry_type.is_some_and(|kind| is_table(kind, &child.name))
+                {
+                    let kind = if child.dynamic && child.factory.is_some() {
+                        TableType::View
+                    } else {
+                        TableType::Base
+                    };
+                    tables.insert(child.name, kind);
+                    count += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a node has rows, as far as its entry tells.
+fn is_table(entry_type: EntryType, name: &str) -> bool {
+    match entry_type {
+        EntryType::FileTable | EntryType::FileSeries => true,
+        EntryType::FileData => TableFormat::of_name(name).is_some(),
+        EntryType::Directory | EntryType::Symlink | EntryType::Special => false,
+    }
+}
+
+fn not_a_table(path: &PondPath) -> Error {
+    let all = if path.is_root() { "/*.csv".to_owned() } else { format!("{path}/*.csv") };
+    Error::invalid(format!("'{path}' is a directory, not a table")).with_hint(format!(
+        "list it: SELECT * FROM ls('{path}'); or read many files as one table: FROM '{all}'"
+    ))
+}
+
+/// Returns the files that match an absolute pattern, in the order of their paths. Hidden ones match
+/// only a pattern that has a hidden name itself.
+///
+/// # Errors
+/// `NotFound` if the directory before the first wildcard is not there; what keeps a directory from
+/// being listed.
+async fn expand(root: &Arc<dyn Directory>, pattern: &str) -> Result<Vec<PondPath>> {
+    let glob = Glob::parse(pattern)?;
+    let base = glob.base();
+    let Node::Directory(directory) = resolve(root, &base).await? else {
+        return Err(Error::invalid(format!("'{base}' is not a directory")));
+    };
+    let hidden = pattern.contains("/.");
+    let mut paths = Vec::new();
+    let mut waiting = vec![(base, directory)];
+    while let Some((path, directory)) = waiting.pop() {
+        let mut children = directory.list(ListFields::NAMES);
+        while let Some(child) = children.try_next().await? {
+            if child.is_hidden() && !hidden {
+                continue;
+            }
+            let child_path = path.child(&child.name);
+            match child.entry_type {
+                Some(EntryType::Directory) if glob.may_match_below(child_path.as_str()) => {
+                    match directory.get(&child.name).await? {
+                        Some(Node::Directory(below)) => waiting.push((child_path, below)),
+                        // It was replaced or removed since it was listed.
+                        _ => continue,
+                    }
+                }
+                Some(EntryType::Directory | EntryType::Special) => {}
+                _ if glob.is_match(child_path.as_str()) => paths.push(child_path),
+                _ => {}
+            }
+        }
+    }
+    paths.sort_unstable();
+    Ok(paths)
+}
+
+// ---------------------------------------------------------------------------------------------
+// The engine's traits
+
+/// A session's catalogs with the pond's among them.
+#[derive(Debug)]
+pub(crate) struct Catalogs {
+    inner: Arc<dyn CatalogProviderList>,
+    binding: Arc<Binding>,
+    /// The session's default catalog and schema, in which bare names are looked up.
+    default: (String, String),
+}
+
+impl Catalogs {
+    /// Puts `binding` over the catalogs of a session, or over what an earlier binding was put over.
+    pub(crate) fn over(state: &SessionState, binding: Arc<Binding>) -> Self {
+        let inner = match state.catalog_list().downcast_ref::<Self>() {
+            Some(catalogs) => catalogs.inner.clone(),
+            None => state.catalog_list().clone(),
+        };
+        let names = &state.config_options().catalog;
+        Self {
+            inner,
+            binding,
+            default: (names.default_catalog.clone(), names.default_schema.clone()),
+        }
+    }
+}
+
+impl CatalogProviderList for Catalogs {
+    fn register_catalog(
+        &self,
+        name: String,
+        catalog: Arc<dyn CatalogProvider>,
+    ) -> Option<Arc<dyn CatalogProvider>> {
+        self.inner.register_catalog(name, catalog)
+    }
+
+    fn catalog_names(&self) -> Vec<String> {
+        let mut names = self.inner.catalog_names();
+        if !names.iter().any(|name| name == CATALOG) {
+            names.push(CATALOG.to_owned());
+        }
+        names
+    }
+
+    fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
+        let inner = self.inner.catalog(name);
+        if name != CATALOG && name != self.default.0 {
+            return inner;
+        }
+        if inner.is_none() && name != CATALOG {
+            return None;
+        }
+        Some(Arc::new(Catalog {
+            inner,
+            binding: self.binding.clone(),
+            has_directories: name == CATALOG,
+            default_schema: (name == self.default.0).then(|| self.default.1.clone()),
+        }))
+    }
+}
+
+/// The catalog `pond`, or the session's default one, or both in one.
+#[derive(Debug)]
+struct Catalog {
+    inner: Option<Arc<dyn CatalogProvider>>,
+    binding: Arc<Binding>,
+    has_directories: bool,
+    default_schema: Option<String>,
+}
+
+impl CatalogProvider for Catalog {
+    fn schema_names(&self) -> Vec<String> {
+        let mut names = self.inner.as_ref().map(|inner| inner.schema_names()).unwrap_or_default();
+        if self.has_directories {
+            names.extend(self.binding.listing().keys().cloned());
+        }
+        names
+    }
+
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        if self.has_directories && name.starts_with('/') {
+            let path = PondPath::parse(name).ok()?;
+            return Some(Arc::new(DirectorySchema { path, binding: self.binding.clone() }));
+        }
+        let inner = self.inner.as_ref()?.schema(name)?;
+        if self.default_schema.as_deref() == Some(name) {
+            return Some(Arc::new(DefaultSchema { inner, binding: self.binding.clone() }));
+        }
+        Some(inner)
+    }
+
+    fn register_schema(
+        &self,
+        name: &str,
+        schema: Arc<dyn SchemaProvider>,
+    ) -> EngineResult<Option<Arc<dyn SchemaProvider>>> {
+        match &self.inner {
+            Some(inner) if !name.starts_with('/') => inner.register_schema(name, schema),
+            _ => Err(unwritable(name)),
+        }
+    }
+
+    fn deregister_schema(
+        &self,
+        name: &str,
+        cascade: bool,
+    ) -> EngineResult<Option<Arc<dyn SchemaProvider>>> {
+        match &self.inner {
+            Some(inner) if !name.starts_with('/') => inner.deregister_schema(name, cascade),
+            _ => Err(unwritable(name)),
+        }
+    }
+}
+
+/// A directory of the pond.
+#[derive(Debug)]
+struct DirectorySchema {
+    path: PondPath,
+    binding: Arc<Binding>,
+}
+
+#[async_trait]
+impl SchemaProvider for DirectorySchema {
+    fn table_names(&self) -> Vec<String> {
+        let listing = self.binding.listing();
+        let tables = listing.get(self.path.as_str());
+        tables.map(|tables| tables.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    async fn table(&self, name: &str) -> EngineResult<Option<Arc<dyn TableProvider>>> {
+        match self.path.join(name) {
+            Ok(path) => Ok(self.binding.table(&path, false).await),
+            Err(_) => Ok(None),
+        }
+    }
+
+    async fn table_type(&self, name: &str) -> EngineResult<Option<TableType>> {
+        let listing = self.binding.listing();
+        Ok(listing.get(self.path.as_str()).and_then(|tables| tables.get(name).copied()))
+    }
+
+    fn register_table(
+        &self,
+        name: String,
+        table: Arc<dyn TableProvider>,
+    ) -> EngineResult<Option<Arc<dyn TableProvider>>> {
+        register(&name, &table)
+    }
+
+    fn table_exist(&self, _name: &str) -> bool {
+        false
+    }
+}
+
+/// The session's own tables, and pond paths as bare names.
+#[derive(Debug)]
+struct DefaultSchema {
+    inner: Arc<dyn SchemaProvider>,
+    binding: Arc<Binding>,
+}
+
+#[async_trait]
+impl SchemaProvider for DefaultSchema {
+    fn owner_name(&self) -> Option<&str> {
+        self.inner.owner_name()
+    }
+
+    fn table_names(&self) -> Vec<String> {
+        self.inner.table_names()
+    }
+
+    async fn table(&self, name: &str) -> EngineResult<Option<Arc<dyn TableProvider>>> {
+        if !name.starts_with('/')
+            && let Some(table) = self.inner.table(name).await?
+        {
+            return Ok(Some(table));
+        }
+        // A bare word may well be a table function or a new name: the engine asks for those, too.
+        let quiet = !name.contains(['/', '.']);
+        match self.binding.path_of_name(name) {
+            Some(path) => Ok(self.binding.table(&path, quiet).await),
+            None => Ok(None),
+        }
+    }
+
+    async fn table_type(&self, name: &str) -> EngineResult<Option<TableType>> {
+        self.inner.table_type(name).await
+    }
+
+    fn register_table(
+        &self,
+        name: String,
+        table: Arc<dyn TableProvider>,
+    ) -> EngineResult<Option<Arc<dyn TableProvider>>> {
+        if name.starts_with('/') {
+            return register(&name, &table);
+        }
+        self.inner.register_table(name, table)
+    }
+
+    fn deregister_table(&self, name: &str) -> EngineResult<Option<Arc<dyn TableProvider>>> {
+        if name.starts_with('/') {
+            return Err(unwritable(name));
+        }
+        self.inner.deregister_table(name)
+    }
+
+    /// The engine asks before it creates a table. Whether a path is taken is for the tree to say, as
+    /// part of the transaction.
+    fn table_exist(&self, name: &str) -> bool {
+        !name.starts_with('/') && self.inner.table_exist(name)
+    }
+}
+
+/// Accepts what a factory has put into the pond already; nothing else becomes a node this way.
+fn register(
+    name: &str,
+    table: &Arc<dyn TableProvider>,
+) -> EngineResult<Option<Arc<dyn TableProvider>>> {
+    if table.downcast_ref::<CreatedNode>().is_some() { Ok(None) } else { Err(unwritable(name)) }
+}
+
+fn unwritable(name: &str) -> DataFusionError {
+    Error::new(
+        ErrorKind::Unsupported,
+        format!("'{name}' is a path of the pond, not of the session"),
+    )
+    .with_hint("make nodes with CREATE NODE, or CREATE EXTERNAL TABLE … STORED AS a factory")
+    .into()
+}
+
+/// Stands for a node that `CREATE EXTERNAL TABLE` made: the engine wants a table to register.
+#[derive(Debug)]
+pub(crate) struct CreatedNode;
+
+#[async_trait]
+impl TableProvider for CreatedNode {
+    fn schema(&self) -> datafusion::arrow::datatypes::SchemaRef {
+        Arc::new(datafusion::arrow::datatypes::Schema::empty())
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        _state: &dyn datafusion::catalog::Session,
+        _projection: Option<&Vec<usize>>,
+        _filters: &[datafusion::logical_expr::Expr],
+        _limit: Option<usize>,
+    ) -> EngineResult<Arc<dyn datafusion::physical_plan::ExecutionPlan>> {
+        Err(Error::unsupported("a node that was just made is read by its path").into())
+    }
+}

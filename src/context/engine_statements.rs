@@ -1,0 +1,406 @@
+//! Statements of the engine over pond paths: which are ours to carry out, which are refused, and why.
+//!
+//! A name is a pond path where it is written as one: in single quotes, with a `/` in it, or below a
+//! directory (`pond."/a"."b.csv"`). Other names are the session's own.
+
+use datafusion::common::TableReference;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::{DataFusionError, Result as EngineResult};
+use datafusion::logical_expr::{
+    CreateExternalTable, DdlStatement, LogicalPlan, Statement as PlanStatement,
+};
+use datafusion::sql::parser::Statement as EngineStatement;
+use datafusion::sql::sqlparser::ast::{
+    FromTable, ObjectName, ObjectType, SchemaName, ShowCreateObject, Statement as SqlStatement,
+    TableFactor, TableObject, TableWithJoins,
+};
+use serde_json::Value;
+
+use super::{Output, PondContext};
+use crate::catalog::{Binding, CATALOG};
+use crate::error::{Error, Result};
+use crate::factory::{Factory, OptionKind};
+use crate::node::{Node, lookup};
+use crate::path::PondPath;
+use crate::tree::{CreateMode, NewNode};
+
+/// Formats that the engine reads from host files by itself.
+const HOST_FORMATS: &[&str] = &["PARQUET", "CSV", "JSON", "NDJSON", "AVRO", "ARROW"];
+
+impl PondContext {
+    /// Carries out a statement of standard SQL that means one of ours, or refuses one that the engine
+    /// would not carry out on a pond path. `None` leaves it to the engine.
+    pub(super) async fn intercept(
+        &self,
+        statement: &EngineStatement,
+        text: &str,
+    ) -> Result<Option<Output>> {
+        let statement = match statement {
+            EngineStatement::Statement(statement) => statement.as_ref(),
+            EngineStatement::Explain(explain) => {
+                if let EngineStatement::Statement(statement) = explain.statement.as_ref() {
+                    self.refuse(statement).await?;
+                }
+                return Ok(None);
+            }
+            _ => return Ok(None),
+        };
+        let message = Some(text.to_owned());
+        match statement {
+            SqlStatement::CreateSchema {
+                schema_name: SchemaName::Simple(name),
+                if_not_exists,
+                with: None,
+                options: None,
+                ..
+            } if pond_path(name).is_some() => {
+                let path = self.path(&pond_path(name).expect("just seen"))?;
+                let change = self.tree().mkdir(&path, *if_not_exists, message).await?;
+                Ok(Some(Output::changes(&[change])?))
+            }
+            SqlStatement::Drop {
+                object_type: kind @ (ObjectType::Table | ObjectType::View | ObjectType::Schema),
+                if_exists,
+                names,
+                cascade,
+                ..
+            } if names.iter().any(|name| pond_path(name).is_some()) => {
+                let paths = names
+                    .iter()
+                    .map(|name| match pond_path(name) {
+                        Some(path) => self.path(&path),
+                        None => Err(Error::invalid(format!(
+                            "{name} is no pond path: drop it in a statement of its own"
+                        ))),
+                    })
+                    .collect::<Result<Vec<_>>>()?;
+                self.check_droppable(&paths, kind).await?;
+                // CASCADE takes a schema's tables with it, as RECURSIVE does a directory's children.
+                let recursive = *cascade && *kind == ObjectType::Schema;
+                let changes =
+                    self.tree().drop_nodes(&paths, *if_exists, recursive, message).await?;
+                Ok(Some(Output::changes(&changes)?))
+            }
+            SqlStatement::ShowColumns { show_options, .. } => {
+                let name = show_options
+                    .show_in
+                    .as_ref()
+                    .and_then(|within| within.parent_name.as_ref().and_then(pond_path));
+                match name {
+                    Some(path) => Ok(Some(self.describe_table(&self.path(&path)?).await?)),
+                    None => Ok(None),
+                }
+            }
+            SqlStatement::ShowCreate {
+                obj_type: ShowCreateObject::Table | ShowCreateObject::View,
+                obj_name,
+            } => match pond_path(obj_name) {
+                Some(path) => Ok(Some(self.show_create(&self.path(&path)?).await?)),
+                None => Ok(None),
+            },
+            other => self.refuse(other).await.map(|()| None),
+        }
+    }
+
+    /// `DROP TABLE` of a directory, or `DROP SCHEMA` of a file, is a mistake. What is not there is
+    /// left to the tree.
+    async fn check_droppable(&self, paths: &[PondPath], kind: &ObjectType) -> Result<()> {
+        let snapshot = self.tree().snapshot().await?;
+        for path in paths {
+            let Some(node) = self.tree().stored(&snapshot, path)? else { continue };
+            let is_directory = node.entry.entry_type == crate::entry::EntryType::Directory;
+            if is_directory != (*kind == ObjectType::Schema) {
+                return Err(Error::invalid(format!(
+                    "'{path}' is a {}: DROP {kind} is not for it",
+                    node.entry.entry_type
+                ))
+                .with_hint(format!("DROP NODE '{path}'")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses statements that would change what pond paths name, and multi-statement transactions.
+    async fn refuse(&self, statement: &SqlStatement) -> Result<()> {
+        let (verb, names) = match statement {
+            SqlStatement::StartTransaction { .. }
+            | SqlStatement::Commit { .. }
+            | SqlStatement::Rollback { .. }
+            | SqlStatement::Savepoint { .. }
+            | SqlStatement::ReleaseSavepoint { .. } => {
+                return Err(Error::unsupported(format!(
+                    "{statement}: transactions of many statements are not supported"
+                ))
+                .with_hint("each statement is a transaction of its own"));
+            }
+            SqlStatement::Use(target) => {
+                return Err(Error::unsupported(format!("{target} is not a directory of the pond"))
+                    .with_hint("USE '/path' sets the directory that relative paths start from"));
+            }
+            SqlStatement::Prepare { statement, .. } => {
+                return Box::pin(self.refuse(statement)).await;
+            }
+            SqlStatement::Explain { statement, .. } => {
+                return Box::pin(self.refuse(statement)).await;
+            }
+            SqlStatement::Insert(insert) => match &insert.table {
+                TableObject::TableName(name) => ("INSERT", vec![name]),
+                _ => return Ok(()),
+            },
+            SqlStatement::Update(update) => {
+                ("UPDATE", table_names(std::slice::from_ref(&update.table)))
+            }
+            SqlStatement::Delete(delete) => match &delete.from {
+                FromTable::WithFromKeyword(tables) | FromTable::WithoutKeyword(tables) => {
+                    ("DELETE", table_names(tables))
+                }
+            },
+            SqlStatement::Merge(merge) => {
+                ("MERGE", factor_name(&merge.table).into_iter().collect())
+            }
+            SqlStatement::Truncate(truncate) => {
+                ("TRUNCATE", truncate.table_names.iter().map(|target| &target.name).collect())
+            }
+            SqlStatement::CreateTable(create) => ("CREATE TABLE", vec![&create.name]),
+            SqlStatement::CreateView(create) => ("CREATE VIEW", vec![&create.name]),
+            SqlStatement::AlterTable(alter) => ("ALTER TABLE", vec![&alter.name]),
+            SqlStatement::AlterView { name, .. } => ("ALTER VIEW", vec![name]),
+            SqlStatement::CreateSchema { schema_name: SchemaName::Simple(name), .. } => {
+                ("CREATE SCHEMA with options", vec![name])
+            }
+            SqlStatement::CreateIndex(create) => ("CREATE INDEX", vec![&create.table_name]),
+            _ => return Ok(()),
+        };
+        match names.into_iter().find_map(pond_path) {
+            Some(path) => Err(self.unwritable(verb, &self.path(&path)?).await),
+            None => Ok(()),
+        }
+    }
+
+    /// Says why a pond path takes no writes from `verb`, naming the mount that it is in.
+    async fn unwritable(&self, verb: &str, path: &PondPath) -> Error {
+        let root = match self.tree().snapshot().await {
+            Ok(snapshot) => self.tree().root(snapshot),
+            Err(error) => return error,
+        };
+        let mut at = Some(path.clone());
+        while let Some(directory) = at {
+            if let Ok(Some(Node::Directory(opened))) = lookup(&root, &directory).await
+                && let Some(owner) = opened.read_only()
+            {
+                return Error::read_only(format!("'{path}' takes no {verb}: {owner} is read-only"))
+                    .with_hint("it shows the host's files; change them there");
+            }
+            at = directory.split().map(|(parent, _)| parent);
+        }
+        Error::unsupported(format!("'{path}' takes no {verb}: the pond stores no tables yet"))
+            .with_hint(
+                "CREATE NODE shows files of the host; CREATE TABLE t AS … keeps rows in the session",
+            )
+    }
+}
+
+fn table_names(tables: &[TableWithJoins]) -> Vec<&ObjectName> {
+    tables.iter().filter_map(|table| factor_name(&table.relation)).collect()
+}
+
+fn factor_name(factor: &TableFactor) -> Option<&ObjectName> {
+    match factor {
+        TableFactor::Table { name, .. } => Some(name),
+        _ => None,
+    }
+}
+
+/// Returns the path that a name in a statement is, if it is written as one.
+fn pond_path(name: &ObjectName) -> Option<String> {
+    let parts: Vec<_> = name.0.iter().map(|part| part.as_ident()).collect::<Option<_>>()?;
+    match parts.as_slice() {
+        [name] => {
+            let is_path = name.quote_style == Some('\'') || name.value.contains('/');
+            is_path.then(|| name.value.clone())
+        }
+        [directory, name] if directory.value.starts_with('/') => {
+            Some(format!("{}/{}", directory.value, name.value))
+        }
+        [catalog, name]
+            if catalog.value.eq_ignore_ascii_case(CATALOG) && name.value.starts_with('/') =>
+        {
+            Some(name.value.clone())
+        }
+        [catalog, directory, name]
+            if catalog.value.eq_ignore_ascii_case(CATALOG)
+                && (directory.value.starts_with('/') || name.value.starts_with('/')) =>
+        {
+            if name.value.starts_with('/') {
+                return Some(name.value.clone());
+            }
+            Some(format!("{}/{}", directory.value, name.value))
+        }
+        _ => None,
+    }
+}
+
+/// Whether a statement only reads.
+pub(super) fn is_query(statement: &EngineStatement) -> bool {
+    match statement {
+        EngineStatement::Statement(statement) => {
+            matches!(statement.as_ref(), SqlStatement::Query(_))
+        }
+        EngineStatement::Explain(explain) => is_query(&explain.statement),
+        _ => false,
+    }
+}
+
+/// Whether a plan runs a prepared query.
+pub(super) fn is_execute(plan: &LogicalPlan) -> bool {
+    matches!(plan, LogicalPlan::Statement(PlanStatement::Execute(_)))
+}
+
+/// Refuses plans that would touch host files outside of mounts, write pond paths behind the tree's
+/// back, or keep a snapshot beyond their statement. The whole plan is looked at: `EXPLAIN ANALYZE`
+/// and `PREPARE` carry others.
+pub(super) fn check_plan(
+    plan: &LogicalPlan,
+    binding: &Binding,
+    host_files: bool,
+) -> EngineResult<()> {
+    plan.apply_with_subqueries(|node| {
+        let refused = match node {
+            LogicalPlan::Copy(copy) if !host_files => Some(
+                Error::unsupported(format!("'{}' cannot be written by COPY", copy.output_url))
+                    .with_hint("host files are closed to SQL; write the output of a query instead"),
+            ),
+            LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create)) if !host_files => {
+                Some(no_host_table(create, binding))
+            }
+            LogicalPlan::Dml(dml) if is_pond_path(&dml.table_name) => Some(Error::unsupported(
+                format!("'{}' takes no {}", dml.table_name.table(), dml.op.name()),
+            )),
+            LogicalPlan::Ddl(DdlStatement::CreateView(view)) if binding.is_used() => {
+                Some(would_freeze(&format!("view '{}'", view.name.table())))
+            }
+            LogicalPlan::Statement(PlanStatement::Prepare(prepare)) if binding.is_used() => {
+                Some(would_freeze(&format!("prepared statement '{}'", prepare.name)))
+            }
+            LogicalPlan::Statement(PlanStatement::SetVariable(set))
+                if set.variable == "datafusion.sql_parser.dialect" =>
+            {
+                Some(
+                    Error::unsupported(format!("'{}' cannot be set", set.variable))
+                        .with_hint("the pond speaks the generic dialect"),
+                )
+            }
+            _ => None,
+        };
+        match refused {
+            Some(error) => Err(error.into()),
+            None => Ok(TreeNodeRecursion::Continue),
+        }
+    })?;
+    Ok(())
+}
+
+fn is_pond_path(table: &TableReference) -> bool {
+    table.table().starts_with('/') || table.schema().is_some_and(|schema| schema.starts_with('/'))
+}
+
+fn would_freeze(object: &str) -> Error {
+    Error::unsupported(format!(
+        "{object} cannot read the pond: it would keep the pond as it is now"
+    ))
+    .with_hint("write the query out, with WITH … AS (…) for its parts")
+}
+
+fn no_host_table(create: &CreateExternalTable, binding: &Binding) -> Error {
+    if !HOST_FORMATS.contains(&create.file_type.as_str()) {
+        return match binding.tree().factories().require(&create.file_type) {
+            Err(error) => error,
+            Ok(_) => Error::unsupported(format!("'{}' is made by CREATE NODE", create.name)),
+        };
+    }
+    let location = create.locations.first().map_or("", String::as_str);
+    Error::unsupported(format!("'{location}' cannot be read: host files are closed to SQL"))
+        .with_hint(
+            "mount its directory: CREATE NODE '/host' FACTORY hostmount WITH (directory = …)",
+        )
+}
+
+/// Returns the node that `CREATE EXTERNAL TABLE … STORED AS <factory>` makes, if it is one.
+pub(super) fn node_of_plan(plan: &LogicalPlan, binding: &Binding) -> EngineResult<Option<NewNode>> {
+    let LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create)) = plan else {
+        return Ok(None);
+    };
+    let Some(factory) = binding.tree().factories().get(&create.file_type) else { return Ok(None) };
+    let path = binding.path_of(&create.name).ok_or_else(|| {
+        DataFusionError::from(Error::invalid(format!("'{}' is not a pond path", create.name)))
+    })?;
+    Ok(Some(external_node(path, &*factory, create)?))
+}
+
+/// Makes a node of the parts of `CREATE EXTERNAL TABLE`: LOCATION is the factory's host directory,
+/// the engine's prefix is taken off the options' names.
+///
+/// # Errors
+/// `Invalid` for parts that a node does not have.
+pub(crate) fn external_node(
+    path: PondPath,
+    factory: &dyn Factory,
+    create: &CreateExternalTable,
+) -> Result<NewNode> {
+    let unused = [
+        ("columns", !create.schema.fields().is_empty()),
+        ("PARTITIONED BY", !create.table_partition_cols.is_empty()),
+        ("WITH ORDER", !create.order_exprs.is_empty()),
+        ("UNBOUNDED", create.unbounded),
+        ("TEMPORARY", create.temporary),
+    ];
+    if let Some((clause, _)) = unused.iter().find(|(_, given)| *given) {
+        return Err(Error::unsupported(format!(
+            "'{path}': factory '{}' takes no {clause}",
+            factory.name()
+        )));
+    }
+    let mode = match (create.if_not_exists, create.or_replace) {
+        (true, true) => {
+            return Err(Error::invalid(format!(
+                "'{path}': OR REPLACE and IF NOT EXISTS exclude each other"
+            )));
+        }
+        (true, false) => CreateMode::IfNotExists,
+        (false, true) => CreateMode::OrReplace,
+        (false, false) => CreateMode::New,
+    };
+    let mut options: Vec<(String, Value)> = create
+        .options
+        .iter()
+        .map(|(name, value)| {
+            let name = ["format.", "pond."].iter().find_map(|prefix| name.strip_prefix(prefix));
+            (name, value)
+        })
+        .zip(create.options.keys())
+        .map(|((short, value), name)| {
+            (short.unwrap_or(name).to_owned(), Value::String(value.clone()))
+        })
+        .collect();
+    options.sort_by(|(left, _), (right, _)| left.cmp(right));
+    let location = factory.options().iter().find(|option| option.kind == OptionKind::HostDirectory);
+    match (location, create.locations.as_slice()) {
+        (_, []) => {}
+        // The engine's syntax demands a LOCATION.
+        (_, [empty]) if empty.is_empty() => {}
+        (Some(option), [directory]) => {
+            options.push((option.name.to_owned(), Value::String(directory.clone())));
+        }
+        (Some(_), _) => {
+            return Err(Error::invalid(format!("'{path}' takes one LOCATION")));
+        }
+        (None, _) => {
+            return Err(Error::invalid(format!(
+                "'{path}': factory '{}' takes no LOCATION",
+                factory.name()
+            ))
+            .with_hint("the syntax wants one all the same: LOCATION ''"));
+        }
+    }
+    Ok(NewNode { path, factory: factory.name().to_owned(), options, mode, comment: None })
+}

@@ -1,0 +1,303 @@
+//! [`PondContext`]: a session with a pond. It runs the whole language: our statements, and the
+//! engine's over pond paths.
+//!
+//! A statement sees one snapshot. It is taken when the statement begins, and every name of the
+//! statement is resolved in it: the engine plans with a copy of the session's state over which a
+//! [`Binding`] to that snapshot was put. What a statement changes in the pond is one transaction,
+//! whose message is the statement's text.
+//!
+//! SQL reaches host files through mounts only. `COPY … TO` and `CREATE EXTERNAL TABLE` over host
+//! files are refused unless the application allows them ([`PondContextBuilder::with_host_files`]);
+//! [`engine_statements::check_plan`] is the one place that decides.
+
+pub(crate) mod engine_statements;
+mod node_statements;
+mod output;
+pub(crate) mod session;
+
+use std::sync::{Arc, OnceLock, RwLock};
+
+use datafusion::error::DataFusionError;
+use datafusion::execution::SessionState;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::sql::parser::Statement as EngineStatement;
+
+use self::session::LeanSession;
+use crate::catalog::Binding;
+use crate::error::{Error, Result};
+use crate::path::PondPath;
+use crate::sql::{Body, Script, Statement, diagnose, from_clause};
+use crate::tree::Tree;
+pub use output::{Output, OutputKind};
+
+/// The name of the file in a query about one file.
+const SOURCE: &str = "source";
+
+/// A session with a pond; clones share it.
+#[derive(Clone)]
+pub struct PondContext {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    tree: Tree,
+    /// Built when first needed: many statements need no engine.
+    session: OnceLock<LeanSession>,
+    config: SessionConfig,
+    runtime: Option<Arc<RuntimeEnv>>,
+    /// What relative paths are relative to.
+    directory: RwLock<PondPath>,
+    host_files: bool,
+}
+
+/// Makes a [`PondContext`].
+#[derive(Debug)]
+pub struct PondContextBuilder {
+    tree: Tree,
+    config: SessionConfig,
+    runtime: Option<Arc<RuntimeEnv>>,
+    host_files: bool,
+}
+
+impl PondContextBuilder {
+    /// Sets the engine's configuration. Its default catalog and schema are always the pond's, and its
+    /// SQL dialect the generic one.
+    #[must_use]
+    pub fn with_config(mut self, config: SessionConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Sets the engine's resources: memory pool, spill directory, object stores, caches.
+    #[must_use]
+    pub fn with_runtime_env(mut self, runtime: Arc<RuntimeEnv>) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// Whether `COPY … TO` may write files of the host, and `CREATE EXTERNAL TABLE` read them. Off
+    /// unless set.
+    #[must_use]
+    pub fn with_host_files(mut self, allowed: bool) -> Self {
+        self.host_files = allowed;
+        self
+    }
+
+    /// Makes the context.
+    pub fn build(self) -> PondContext {
+        PondContext {
+            inner: Arc::new(Inner {
+                tree: self.tree,
+                session: OnceLock::new(),
+                config: self.config,
+                runtime: self.runtime,
+                directory: RwLock::new(PondPath::root()),
+                host_files: self.host_files,
+            }),
+        }
+    }
+}
+
+impl PondContext {
+    /// Makes a context over `tree` with the defaults.
+    pub fn new(tree: Tree) -> Self {
+        Self::builder(tree).build()
+    }
+
+    /// Begins to make a context over `tree`.
+    pub fn builder(tree: Tree) -> PondContextBuilder {
+        PondContextBuilder { tree, config: SessionConfig::new(), runtime: None, host_files: false }
+    }
+
+    /// Returns the pond's tree.
+    pub fn tree(&self) -> &Tree {
+        &self.inner.tree
+    }
+
+    /// Returns the directory that relative paths are relative to; `USE '/sensors'` sets it.
+    pub fn directory(&self) -> PondPath {
+        self.inner.directory.read().expect("never poisoned").clone()
+    }
+
+    /// Returns the engine's session, for the application's own tables and functions. Its own `sql()`
+    /// knows nothing of the pond.
+    pub fn session(&self) -> &SessionContext {
+        self.lean().context()
+    }
+
+    /// Returns the names of all functions, sorted: for completion.
+    pub fn function_names(&self) -> Vec<String> {
+        self.lean().complete();
+        let state = self.session().state();
+        let mut names: Vec<String> = state
+            .scalar_functions()
+            .keys()
+            .chain(state.aggregate_functions().keys())
+            .chain(state.window_functions().keys())
+            .chain(state.higher_order_functions().keys())
+            .chain(state.table_functions().keys())
+            .cloned()
+            .chain(crate::table_fn::names().map(str::to_owned))
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Runs a text that is exactly one statement.
+    ///
+    /// # Errors
+    /// Those of [`Script`] and [`PondContext::execute`].
+    pub async fn sql(&self, text: &str) -> Result<Output> {
+        self.execute(Script::parse_one(text)?).await
+    }
+
+    /// Runs a statement of a [`Script`]. A query's rows are made as they are read from the output.
+    ///
+    /// # Errors
+    /// What is wrong with the statement, in our words, often with a hint; what the tree reports of a
+    /// change; whatever keeps a table from being opened.
+    pub async fn execute(&self, statement: Statement) -> Result<Output> {
+        let (text, body) = statement.into_parts();
+        match body {
+            Body::Node(statement) => self.execute_node(statement, text).await,
+            Body::Engine(statement) => self.execute_engine(*statement, text).await,
+        }
+    }
+
+    /// Runs a query about one file, which may leave out its FROM: `SELECT * WHERE x > 25`. With a
+    /// FROM, the file is called `source`, or by its path.
+    ///
+    /// # Errors
+    /// `Invalid` if `text` is no query; else as [`PondContext::execute`].
+    pub async fn cat_sql(&self, path: &PondPath, text: &str) -> Result<Output> {
+        let text = from_clause::add_from(text, SOURCE)?;
+        let (_, body) = Script::parse_one(&text)?.into_parts();
+        let Body::Engine(statement) = body else { return Err(not_a_query()) };
+        if !engine_statements::is_query(&statement) {
+            return Err(not_a_query());
+        }
+        self.run(*statement, vec![(SOURCE.to_owned(), path.clone())]).await
+    }
+
+    fn lean(&self) -> &LeanSession {
+        self.inner
+            .session
+            .get_or_init(|| LeanSession::new(self.inner.config.clone(), self.inner.runtime.clone()))
+    }
+
+    /// Binds a statement to the newest snapshot.
+    async fn bind(&self, aliases: Vec<(String, PondPath)>) -> Result<Arc<Binding>> {
+        let snapshot = self.tree().snapshot().await?;
+        let context = self.clone();
+        Ok(Binding::pinned(
+            self.tree().clone(),
+            snapshot,
+            self.directory(),
+            aliases,
+            Box::new(move |binding| Ok(context.lean().bound(binding))),
+        ))
+    }
+
+    async fn execute_engine(&self, statement: EngineStatement, text: String) -> Result<Output> {
+        match self.intercept(&statement, &text).await? {
+            Some(output) => Ok(output),
+            None => self.run(statement, Vec::new()).await,
+        }
+    }
+
+    /// Plans and runs a statement of the engine's.
+    async fn run(
+        &self,
+        statement: EngineStatement,
+        aliases: Vec<(String, PondPath)>,
+    ) -> Result<Output> {
+        let text = statement.to_string();
+        let lean = self.lean();
+        let binding = self.bind(aliases).await?;
+        let mut state = lean.bound(&binding);
+        let references = state.resolve_table_references(&statement)?;
+        if references.iter().any(|table| table.schema() == Some("information_schema")) {
+            binding.prepare_listing().await?;
+            if lean.complete() {
+                state = lean.bound(&binding);
+            }
+        }
+        let mut planned = self.plan(&state, &binding, statement.clone()).await;
+        if planned.is_err() && lean.complete() {
+            state = lean.bound(&binding);
+            planned = self.plan(&state, &binding, statement).await;
+        }
+        match planned.map_err(|error| self.explain(error, &references, &binding, &state))? {
+            Planned::Query(plan) => Ok(Output {
+                kind: OutputKind::Rows,
+                stream: execute_stream(plan, state.task_ctx())?,
+            }),
+            Planned::Node(new) => {
+                Output::changes(&[self.tree().create_node(new, Some(text)).await?])
+            }
+            Planned::Session(plan) => self.run_in_session(plan, &state).await,
+        }
+    }
+
+    async fn plan(
+        &self,
+        state: &SessionState,
+        binding: &Arc<Binding>,
+        statement: EngineStatement,
+    ) -> Result<Planned, DataFusionError> {
+        let plan = state.statement_to_plan(statement).await?;
+        if let Some(new) = engine_statements::node_of_plan(&plan, binding)? {
+            return Ok(Planned::Node(new));
+        }
+        engine_statements::check_plan(&plan, binding, self.inner.host_files)?;
+        match plan {
+            LogicalPlan::Ddl(_) | LogicalPlan::Statement(_) => Ok(Planned::Session(Box::new(plan))),
+            plan => state.create_physical_plan(&plan).await.map(Planned::Query),
+        }
+    }
+
+    /// Runs what changes the session itself: its settings, its own tables, prepared statements.
+    async fn run_in_session(&self, plan: Box<LogicalPlan>, state: &SessionState) -> Result<Output> {
+        // The session plans some of these again, without the copy that was made for the statement.
+        self.lean().complete();
+        let explain = |error| diagnose::explain(error, state);
+        let is_query = engine_statements::is_execute(&plan);
+        let rows = self.session().execute_logical_plan(*plan).await.map_err(explain)?;
+        let stream = rows.execute_stream().await.map_err(explain)?;
+        let kind = if is_query { OutputKind::Rows } else { OutputKind::Done };
+        Ok(Output { kind, stream })
+    }
+
+    /// Says why a statement could not be planned: first of all, because of a path.
+    fn explain(
+        &self,
+        error: DataFusionError,
+        references: &[datafusion::common::TableReference],
+        binding: &Binding,
+        state: &SessionState,
+    ) -> Error {
+        let explained = diagnose::explain(error, state);
+        let names_it = |table: &&datafusion::common::TableReference| {
+            explained.message().contains(&format!("'{table}'"))
+                || explained.message().contains(&format!("'{}'", table.table()))
+        };
+        let of_path = references.iter().filter(names_it).find_map(|table| binding.error_of(table));
+        of_path.unwrap_or(explained)
+    }
+}
+
+/// A statement that is ready to run.
+enum Planned {
+    Query(Arc<dyn ExecutionPlan>),
+    Node(crate::tree::NewNode),
+    Session(Box<LogicalPlan>),
+}
+
+fn not_a_query() -> Error {
+    Error::invalid("a query about one file must be a SELECT")
+        .with_hint("SELECT * WHERE …; the file is called source in a FROM")
+}

@@ -1,0 +1,361 @@
+//! Carries out our own statements.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, StringArray, StringViewArray};
+use datafusion::arrow::compute::{filter_record_batch, like};
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+
+use super::{Output, PondContext};
+use crate::catalog::Binding;
+use crate::error::{Error, ErrorKind, Result};
+use crate::factory::{Config, Factory};
+use crate::node::{Node, lookup, not_found, resolve};
+use crate::path::PondPath;
+use crate::sql::{AlterNodeChange, CreateNode, Describe, NodeStatement, Show, create_node_sql};
+use crate::table_fn::{factories, nodes, pond_log};
+use crate::tree::{AlterNode, Change, CreateMode, NewNode, StoredNode};
+
+impl PondContext {
+    pub(super) async fn execute_node(
+        &self,
+        statement: NodeStatement,
+        text: String,
+    ) -> Result<Output> {
+        match statement {
+            NodeStatement::Create(create) => self.create(create, text).await,
+            NodeStatement::Alter { path, if_exists, change } => {
+                self.alter(&self.path(&path)?, if_exists, change, text).await
+            }
+            NodeStatement::Drop { paths, if_exists, recursive, cascade } => {
+                let paths = self.paths(&paths)?;
+                if let Some(word) = cascade {
+                    return Err(Error::unsupported(format!(
+                        "'{}': DROP NODE takes no {word}",
+                        paths[0]
+                    ))
+                    .with_hint("no node depends on another one yet: leave it out"));
+                }
+                let changes =
+                    self.tree().drop_nodes(&paths, if_exists, recursive, Some(text)).await?;
+                Output::changes(&changes)
+            }
+            NodeStatement::Refresh { paths } => self.refresh(&self.paths(&paths)?).await,
+            NodeStatement::Restore { path } => {
+                let path = self.path(&path)?;
+                self.require(&path).await?;
+                Err(Error::unsupported(format!(
+                    "'{path}' cannot be restored: RESTORE is not there yet"
+                ))
+                .with_hint("SHOW LOG has the statements that made it; run one again"))
+            }
+            NodeStatement::Show(show) => self.show(show).await,
+            NodeStatement::Describe(describe) => self.describe(describe).await,
+            NodeStatement::Use { path } => self.use_directory(self.path(&path)?).await,
+        }
+    }
+
+    /// Returns the absolute path that a path of a statement means.
+    pub(super) fn path(&self, text: &str) -> Result<PondPath> {
+        self.directory().join(text)
+    }
+
+    fn paths(&self, texts: &[String]) -> Result<Vec<PondPath>> {
+        texts.iter().map(|text| self.path(text)).collect()
+    }
+
+    async fn create(&self, create: CreateNode, text: String) -> Result<Output> {
+        let path = self.path(&create.path)?;
+        let mode = match (create.if_not_exists, create.or_replace) {
+            (true, true) => {
+                return Err(Error::invalid(format!(
+                    "'{path}': OR REPLACE and IF NOT EXISTS exclude each other"
+                )));
+            }
+            (true, false) => CreateMode::IfNotExists,
+            (false, true) => CreateMode::OrReplace,
+            (false, false) => CreateMode::New,
+        };
+        let factory = self.tree().factories().require(&create.factory)?;
+        if let Some(clause) = create.unused.first() {
+            return Err(takes_no(&path, &*factory, clause));
+        }
+        let new = NewNode {
+            path,
+            factory: create.factory,
+            options: create.options,
+            mode,
+            comment: create.comment,
+        };
+        Output::changes(&[self.tree().create_node(new, Some(text)).await?])
+    }
+
+    async fn alter(
+        &self,
+        path: &PondPath,
+        if_exists: bool,
+        change: AlterNodeChange,
+        text: String,
+    ) -> Result<Output> {
+        let message = Some(text);
+        let altered = match change {
+            AlterNodeChange::Set(options) => {
+                self.tree().alter_node(path, AlterNode::Set(options), message).await
+            }
+            AlterNodeChange::Reset(names) => {
+                self.tree().alter_node(path, AlterNode::Reset(names), message).await
+            }
+            AlterNodeChange::Comment(comment) => {
+                self.tree().alter_node(path, AlterNode::Comment(comment), message).await
+            }
+            AlterNodeChange::Rename(to) => {
+                self.tree().rename(path, &self.path(&to)?, message).await
+            }
+            AlterNodeChange::Query => self.no_query(path).await,
+        };
+        match altered {
+            Err(error) if if_exists && error.kind() == ErrorKind::NotFound => {
+                // The same kind may be about what the change names: a host directory, a factory.
+                match self.require(path).await {
+                    Err(missing) if missing.kind() == ErrorKind::NotFound => {
+                        Output::changes(&[Change {
+                            status: "unchanged",
+                            txn: None,
+                            path: path.clone(),
+                        }])
+                    }
+                    _ => Err(error),
+                }
+            }
+            altered => Output::changes(&[altered?]),
+        }
+    }
+
+    async fn no_query(&self, path: &PondPath) -> Result<Change> {
+        let node = self.require(path).await?;
+        match node.entry.dynamic_factory() {
+            Some(factory) => {
+                let factory = self.tree().factories().require(factory)?;
+                Err(takes_no(path, &*factory, "AS"))
+            }
+            None => Err(Error::unsupported(format!("'{path}' is static: it has no query"))),
+        }
+    }
+
+    async fn refresh(&self, paths: &[PondPath]) -> Result<Output> {
+        let binding = self.bind(Vec::new()).await?;
+        let root = binding.root().await?;
+        for path in paths {
+            resolve(&root, path).await?;
+        }
+        let path = &paths[0];
+        let stored = self.tree().stored(binding.snapshot().await?.as_ref(), path)?;
+        let is_static = stored.is_some_and(|node| node.entry.dynamic_factory().is_none());
+        let reason = if is_static { "it is static" } else { "it keeps no copy of its source" };
+        Err(Error::unsupported(format!("'{path}' cannot be refreshed: {reason}"))
+            .with_hint("it is always as new as can be: read it"))
+    }
+
+    async fn use_directory(&self, path: PondPath) -> Result<Output> {
+        let root = self.bind(Vec::new()).await?.root().await?;
+        match resolve(&root, &path).await? {
+            Node::Directory(_) => {
+                *self.inner.directory.write().expect("never poisoned") = path;
+                Ok(Output::done())
+            }
+            _ => Err(Error::invalid(format!("'{path}' is not a directory"))),
+        }
+    }
+
+    async fn show(&self, show: Show) -> Result<Output> {
+        match show {
+            Show::Nodes { path, recursive, like: pattern } => {
+                let binding = self.bind(Vec::new()).await?;
+                let path = self.path(path.as_deref().unwrap_or("."))?;
+                let nodes = nodes::stored_nodes(&binding, &path, recursive).await?;
+                let mut batch = nodes::nodes_batch(&nodes)?;
+                if let Some(pattern) = pattern {
+                    let pattern = StringViewArray::new_scalar(pattern);
+                    let names = batch.column_by_name("name").expect("nodes() has it");
+                    batch = filter_record_batch(&batch, &like(names, &pattern)?)?;
+                }
+                Output::rows(batch)
+            }
+            Show::Factories => Output::rows(factories::factories_batch(self.tree().factories())?),
+            Show::Log => Output::rows(pond_log::log_batch(&*self.bind(Vec::new()).await?).await?),
+            Show::CreateNode(path) => self.show_create(&self.path(&path)?).await,
+            Show::Lineage(path) => {
+                let path = self.path(&path)?;
+                resolve(&self.bind(Vec::new()).await?.root().await?, &path).await?;
+                Err(Error::unsupported(format!("'{path}': SHOW LINEAGE is not there yet"))
+                    .with_hint(format!("SHOW CREATE NODE '{path}' shows what it is made from")))
+            }
+        }
+    }
+
+    /// Returns the statement that makes the node anew.
+    pub(super) async fn show_create(&self, path: &PondPath) -> Result<Output> {
+        let node = self.require(path).await?;
+        let entry = &node.entry;
+        let Some(factory) = entry.dynamic_factory() else {
+            return Err(Error::unsupported(format!(
+                "'{path}' is a static {}: no factory makes it",
+                entry.entry_type
+            ))
+            .with_hint("CREATE SCHEMA \"/dir\" makes a directory"));
+        };
+        let config = Config::from_json(entry.content.as_deref().unwrap_or_default())
+            .map_err(|error| error.context(format!("'{path}'")))?;
+        let sql = create_node_sql(path, factory, &config, entry.comment().as_deref());
+        Output::rows(text_columns(&[
+            ("path", vec![Some(path.as_str().to_owned())]),
+            ("create_statement", vec![Some(sql)]),
+        ])?)
+    }
+
+    async fn describe(&self, describe: Describe) -> Result<Output> {
+        match describe {
+            Describe::Path(path) => self.describe_table(&self.path(&path)?).await,
+            Describe::Node(path) => self.describe_node(&self.path(&path)?).await,
+            Describe::Factory(name) => {
+                let factory = self.tree().factories().require(&name)?;
+                Output::rows(factories::options_batch(factory.options())?)
+            }
+        }
+    }
+
+    /// Returns the columns of the table at `path`, as the engine's DESCRIBE does.
+    pub(super) async fn describe_table(&self, path: &PondPath) -> Result<Output> {
+        let binding = self.bind(Vec::new()).await?;
+        let schema = binding.require_table(path).await?.schema();
+        let names = schema.fields().iter().map(|field| Some(field.name().clone())).collect();
+        let types =
+            schema.fields().iter().map(|field| Some(field.data_type().to_string())).collect();
+        let nullable = schema
+            .fields()
+            .iter()
+            .map(|field| Some(if field.is_nullable() { "YES" } else { "NO" }.to_owned()))
+            .collect();
+        Output::rows(text_columns(&[
+            ("column_name", names),
+            ("data_type", types),
+            ("is_nullable", nullable),
+        ])?)
+    }
+
+    async fn describe_node(&self, path: &PondPath) -> Result<Output> {
+        let binding = self.bind(Vec::new()).await?;
+        let snapshot = binding.snapshot().await?;
+        let properties = match self.tree().stored(&snapshot, path)? {
+            Some(node) => stored_properties(&node),
+            None => transient_properties(&binding, path).await?,
+        };
+        let (names, values) =
+            properties.into_iter().map(|(name, value)| (Some(name), Some(value))).unzip();
+        Output::rows(text_columns(&[("property", names), ("value", values)])?)
+    }
+
+    /// Returns the stored node at `path`.
+    ///
+    /// # Errors
+    /// `NotFound` with a hint; `Unsupported` for what a factory makes on access.
+    pub(super) async fn require(&self, path: &PondPath) -> Result<StoredNode> {
+        let snapshot = self.tree().snapshot().await?;
+        if let Some(node) = self.tree().stored(&snapshot, path)? {
+            return Ok(node);
+        }
+        let root = self.tree().root(snapshot);
+        match lookup(&root, path).await? {
+            None => Err(not_found(&root, path).await),
+            Some(_) => {
+                Err(Error::unsupported(format!("'{path}' is not stored: it is made on access")))
+            }
+        }
+    }
+}
+
+fn takes_no(path: &PondPath, factory: &dyn Factory, clause: &str) -> Error {
+    let clause = if clause == "AS" { "query (AS …)" } else { clause };
+    let options: Vec<&str> = factory.options().iter().map(|option| option.name).collect();
+    let hint = if options.is_empty() {
+        "it takes no options".to_owned()
+    } else {
+        format!("it takes WITH ({})", options.join(", "))
+    };
+    Error::unsupported(format!("'{path}': factory '{}' takes no {clause}", factory.name()))
+        .with_hint(hint)
+}
+
+fn stored_properties(node: &StoredNode) -> Vec<(String, String)> {
+    let entry = &node.entry;
+    let mut properties = vec![
+        ("path".to_owned(), node.path.as_str().to_owned()),
+        ("entry_type".to_owned(), entry.entry_type.to_string()),
+    ];
+    let mut add = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            properties.push((name.to_owned(), value));
+        }
+    };
+    add("factory", entry.dynamic_factory().map(str::to_owned));
+    if entry.dynamic_factory().is_some()
+        && let Ok(config) = Config::from_json(entry.content.as_deref().unwrap_or_default())
+    {
+        for (name, value) in config.iter() {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            add(&format!("option {name}"), Some(value));
+        }
+    }
+    add("comment", entry.comment());
+    add("size", entry.size.map(|size| size.to_string()));
+    // The root has no row.
+    if entry.txn > 0 {
+        add("version", Some(entry.version.to_string()));
+        add("txn", Some(entry.txn.to_string()));
+        add("node_id", Some(entry.node_id.to_string()));
+    }
+    add("error", node.error.clone());
+    properties
+}
+
+async fn transient_properties(binding: &Binding, path: &PondPath) -> Result<Vec<(String, String)>> {
+    let root = binding.root().await?;
+    let mut properties = vec![("path".to_owned(), path.as_str().to_owned())];
+    let mut add = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            properties.push((name.to_owned(), value));
+        }
+    };
+    match resolve(&root, path).await? {
+        Node::Directory(directory) => {
+            add("entry_type", Some("directory".to_owned()));
+            add("inside", directory.read_only());
+        }
+        Node::File(file) => {
+            let listed = file.metadata().await?;
+            add("entry_type", listed.entry_type.map(|kind| kind.to_string()));
+            add("size", listed.size.map(|size| size.to_string()));
+            add("mode", listed.mode.map(|mode| format!("{:o}", mode & 0o7777)));
+        }
+        Node::Symlink(target) => {
+            add("entry_type", Some("symlink".to_owned()));
+            add("target", Some(target.to_string()));
+        }
+    }
+    add("dynamic", Some("true".to_owned()));
+    Ok(properties)
+}
+
+/// Makes a batch of text columns, all of one length.
+fn text_columns(columns: &[(&str, Vec<Option<String>>)]) -> Result<RecordBatch> {
+    let arrays: Vec<ArrayRef> = columns
+        .iter()
+        .map(|(_, values)| Arc::new(values.iter().collect::<StringArray>()) as ArrayRef)
+        .collect();
+    let fields: Vec<Field> = columns
+        .iter()
+        .zip(&arrays)
+        .map(|((name, _), array)| Field::new(*name, DataType::Utf8, array.null_count() > 0))
+        .collect();
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
+}

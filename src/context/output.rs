@@ -1,0 +1,89 @@
+//! What a statement returns.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::EmptyRecordBatchStream;
+use datafusion::physical_plan::memory::MemoryStream;
+use futures::TryStreamExt;
+
+use crate::error::Result;
+use crate::tree::Change;
+
+/// The rows of a statement, and what they are.
+pub struct Output {
+    /// What the rows are.
+    pub kind: OutputKind,
+    /// The rows, as they are made.
+    pub stream: SendableRecordBatchStream,
+}
+
+/// What the rows of an [`Output`] are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputKind {
+    /// The answer to a question.
+    Rows,
+    /// What was changed in the pond: `status`, `txn`, `path`.
+    Change,
+    /// Nothing: the statement only changed the session.
+    Done,
+}
+
+impl Output {
+    /// Returns the columns.
+    pub fn schema(&self) -> SchemaRef {
+        self.stream.schema()
+    }
+
+    /// Reads all rows.
+    ///
+    /// # Errors
+    /// Whatever stops the query.
+    pub async fn collect(self) -> Result<Vec<RecordBatch>> {
+        Ok(self.stream.try_collect().await?)
+    }
+
+    pub(super) fn rows(batch: RecordBatch) -> Result<Self> {
+        Self::of_batch(OutputKind::Rows, batch)
+    }
+
+    pub(super) fn changes(changes: &[Change]) -> Result<Self> {
+        let schema = Arc::new(Schema::new(vec![
+            Field::new("status", DataType::Utf8View, false),
+            Field::new("txn", DataType::Int64, true),
+            Field::new("path", DataType::Utf8View, false),
+        ]));
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(changes.iter().map(|change| Some(change.status)).collect::<StringViewArray>()),
+            Arc::new(changes.iter().map(|change| change.txn).collect::<Int64Array>()),
+            Arc::new(
+                changes
+                    .iter()
+                    .map(|change| Some(change.path.as_str()))
+                    .collect::<StringViewArray>(),
+            ),
+        ];
+        Self::of_batch(OutputKind::Change, RecordBatch::try_new(schema, columns)?)
+    }
+
+    pub(super) fn done() -> Self {
+        let stream = EmptyRecordBatchStream::new(Arc::new(Schema::empty()));
+        Self { kind: OutputKind::Done, stream: Box::pin(stream) }
+    }
+
+    fn of_batch(kind: OutputKind, batch: RecordBatch) -> Result<Self> {
+        let schema = batch.schema();
+        Ok(Self { kind, stream: Box::pin(MemoryStream::try_new(vec![batch], schema, None)?) })
+    }
+}
+
+impl std::fmt::Debug for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Output")
+            .field("kind", &self.kind)
+            .field("schema", &self.schema())
+            .finish_non_exhaustive()
+    }
+}

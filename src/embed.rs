@@ -1,0 +1,84 @@
+//! [`register`]: gives a plain session of another application the pond.
+//!
+//! Afterwards the application's own `ctx.sql()` reads pond paths, calls `ls()` and the other table
+//! functions, and makes nodes with standard SQL:
+//!
+//! ```sql
+//! CREATE EXTERNAL TABLE '/h' STORED AS HOSTMOUNT LOCATION '/var/log'
+//! SELECT * FROM '/h/today.csv'
+//! ```
+//!
+//! Such a session gives no sign of where a statement begins, so each name is resolved in the newest
+//! snapshot when it is planned; two names of one statement may see different ones. Its
+//! `information_schema` lists stored nodes as of the last statement that used the pond. Our own
+//! statements and whole-statement snapshots are [`PondContext`](crate::context::PondContext)'s.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
+use datafusion::error::Result as EngineResult;
+use datafusion::logical_expr::CreateExternalTable;
+use datafusion::prelude::SessionContext;
+
+use crate::catalog::{Binding, CreatedNode};
+use crate::context::engine_statements::external_node;
+use crate::context::session::bind;
+use crate::error::{Error, Result};
+use crate::tree::Tree;
+
+/// Adds the catalog `pond`, bare pond paths, the table functions, and `CREATE EXTERNAL TABLE …
+/// STORED AS` each factory to a session.
+///
+/// Register factories of your own before this. Names that are no pond paths mean what they did.
+///
+/// # Errors
+/// Whatever keeps the pond from being read.
+pub async fn register(context: &SessionContext, tree: Tree) -> Result<()> {
+    let session = context.state_weak_ref();
+    let binding = Binding::unpinned(
+        tree.clone(),
+        Box::new(move |_| match session.upgrade() {
+            Some(session) => Ok(session.read().clone()),
+            None => Err(Error::invalid("the session is gone")),
+        }),
+    );
+    // What information_schema is answered from until the pond is used.
+    binding.snapshot().await?;
+    let state = context.state_ref();
+    let mut state = state.write();
+    bind(&mut state, &binding, false);
+    for factory in tree.factories().all() {
+        let name = factory.name();
+        let factory = Arc::new(NodeFactory { name, binding: binding.clone() });
+        state.table_factories_mut().insert(name.to_uppercase(), factory);
+    }
+    Ok(())
+}
+
+/// Makes nodes of one factory for `CREATE EXTERNAL TABLE`.
+#[derive(Debug)]
+struct NodeFactory {
+    name: &'static str,
+    binding: Arc<Binding>,
+}
+
+#[async_trait]
+impl TableProviderFactory for NodeFactory {
+    async fn create(
+        &self,
+        _state: &dyn Session,
+        create: &CreateExternalTable,
+    ) -> EngineResult<Arc<dyn TableProvider>> {
+        let tree = self.binding.tree();
+        let factory = tree.factories().require(self.name)?;
+        let path = self.binding.path_of(&create.name).ok_or_else(|| {
+            Error::invalid(format!("'{}' is not a pond path", create.name))
+                .with_hint("a node is made under a path: CREATE EXTERNAL TABLE '/name' …")
+        })?;
+        let new = external_node(path, &*factory, create)?;
+        tree.create_node(new, create.definition.clone()).await?;
+        self.binding.snapshot().await?;
+        Ok(Arc::new(CreatedNode))
+    }
+}

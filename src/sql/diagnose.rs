@@ -1,0 +1,158 @@
+//! The engine's planning errors in our words: what does not exist, and what was perhaps meant.
+
+use datafusion::common::{Column, SchemaError};
+use datafusion::error::DataFusionError;
+use datafusion::execution::SessionState;
+use datafusion::common::TableReference;
+use datafusion::sql::sqlparser::tokenizer::Token;
+
+use crate::error::{Error, nearest};
+
+/// How many names a hint lists.
+const LISTED_NAMES_MAX: usize = 20;
+
+/// Turns an error of planning a statement in `session` into ours.
+pub(crate) fn explain(error: DataFusionError, session: &SessionState) -> Error {
+    let better = match innermost(&error) {
+        DataFusionError::SchemaError(schema, _) => match schema.as_ref() {
+            SchemaError::FieldNotFound { field, valid_fields } => {
+                Some(no_column(field, valid_fields))
+            }
+            _ => None,
+        },
+        DataFusionError::Plan(message) => no_such(message, session),
+        _ => None,
+    };
+    better.unwrap_or_else(|| Error::from(error))
+}
+
+/// Looks through what only adds context.
+fn innermost(error: &DataFusionError) -> &DataFusionError {
+    match error {
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => {
+            innermost(inner)
+        }
+        DataFusionError::Shared(inner) => innermost(inner),
+        DataFusionError::Collection(errors) if !errors.is_empty() => innermost(&errors[0]),
+        other => other,
+    }
+}
+
+fn no_column(field: &Column, valid: &[Column]) -> Error {
+    let name = match &field.relation {
+        Some(table) => format!("{table}.{}", field.name),
+        None => field.name.clone(),
+    };
+    let same_table = |column: &&Column| match (&field.relation, &column.relation) {
+        (Some(wanted), Some(there)) => wanted.resolved_eq(there),
+        _ => true,
+    };
+    let mut names: Vec<&str> =
+        valid.iter().filter(same_table).map(|column| column.name.as_str()).collect();
+    if names.is_empty() {
+        names = valid.iter().map(|column| column.name.as_str()).collect();
+    }
+    let hint = match nearest(&field.name, names.iter().copied()) {
+        Some(near) if needs_quotes(near) => {
+            Some(format!("did you mean \"{near}\"? such names are written in double quotes"))
+        }
+        Some(near) => Some(format!("did you mean '{near}'?")),
+        None => list_of(&names),
+    };
+    Error::not_found(format!("column '{name}' does not exist")).with_hint_opt(hint)
+}
+
+/// Whether a name that is not quoted would be read as another one.
+fn needs_quotes(name: &str) -> bool {
+    let word = Token::make_word(name, None);
+    let reserved = matches!(&word, Token::Word(word)
+        if datafusion::sql::sqlparser::keywords::RESERVED_FOR_COLUMN_ALIAS.contains(&word.keyword));
+    let plain = name.starts_with(|c: char| c.is_alphabetic() || c == '_')
+        && name.chars().all(|c| (c.is_alphanumeric() && !c.is_uppercase()) || c == '_');
+    reserved || !plain
+}
+
+fn list_of(names: &[&str]) -> Option<String> {
+    if names.is_empty() {
+        return None;
+    }
+    let more = if names.len() > LISTED_NAMES_MAX { ", …" } else { "" };
+    let shown = names.iter().take(LISTED_NAMES_MAX).copied().collect::<Vec<_>>().join(", ");
+    Some(format!("there are: {shown}{more}"))
+}
+
+/// The planner's errors about names are texts: `Invalid function 'x'`, `table 'x' not found`.
+fn no_such(message: &str, session: &SessionState) -> Option<Error> {
+    if let Some(name) = between(message, "Invalid function '", "'") {
+        return Some(no_function(name, session));
+    }
+    if let Some(name) = between(message, "table function '", "' not found") {
+        let names = session.table_functions().keys().map(String::as_str);
+        let hint = match nearest(name, names) {
+            Some(near) => Some(format!("did you mean '{near}'?")),
+            None if is_function(name, session) => {
+                Some(format!("{name}() makes a value, not a table: SELECT {name}(…)"))
+            }
+            None => {
+                let mut names: Vec<&str> =
+                    session.table_functions().keys().map(String::as_str).collect();
+                names.sort_unstable();
+                list_of(&names)
+            }
+        };
+        return Some(
+            Error::not_found(format!("table function '{name}' does not exist")).with_hint_opt(hint),
+        );
+    }
+    if let Some(name) = between(message, "table '", "' not found") {
+        return Some(no_table(name, session));
+    }
+    None
+}
+
+fn no_function(name: &str, session: &SessionState) -> Error {
+    let error = Error::not_found(format!("function '{name}' does not exist"));
+    if session.table_functions().contains_key(&name.to_lowercase()) {
+        return error.with_hint(format!("{name}() makes a table: SELECT * FROM {name}(…)"));
+    }
+    let names = session
+        .scalar_functions()
+        .keys()
+        .chain(session.aggregate_functions().keys())
+        .chain(session.window_functions().keys())
+        .chain(session.higher_order_functions().keys());
+    let mut names: Vec<&str> = names.map(String::as_str).collect();
+    // Equally near names are told in a stable order.
+    names.sort_unstable();
+    let hint = nearest(name, names).map(|near| format!("did you mean '{near}'?"));
+    error.with_hint(hint.unwrap_or_else(|| "SHOW FUNCTIONS lists all".to_owned()))
+}
+
+fn is_function(name: &str, session: &SessionState) -> bool {
+    session.scalar_functions().contains_key(name)
+        || session.aggregate_functions().contains_key(name)
+        || session.window_functions().contains_key(name)
+}
+
+fn no_table(name: &str, session: &SessionState) -> Error {
+    let defaults = &session.config_options().catalog;
+    let prefix = format!("{}.{}.", defaults.default_catalog, defaults.default_schema);
+    let short = name.strip_prefix(&prefix).unwrap_or(name);
+    let tables = session
+        .schema_for_ref(TableReference::bare(short))
+        .map(|schema| schema.table_names())
+        .unwrap_or_default();
+    let hint = match nearest(short, tables.iter().map(String::as_str)) {
+        Some(near) => Some(format!("did you mean '{near}'?")),
+        None if session.table_functions().contains_key(short) => {
+            Some(format!("it is a table function: FROM {short}(…)"))
+        }
+        None => None,
+    };
+    Error::not_found(format!("table '{short}' does not exist")).with_hint_opt(hint)
+}
+
+fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(before)?;
+    rest.split_once(after).map(|(name, _)| name)
+}

@@ -33,7 +33,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::entry::EntryType;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{self, TableFormat};
+use crate::format::{self, TableFormat, TableSource};
 use crate::glob::Glob;
 use crate::node::{DirEntry, Directory, ListFields, Node, lookup, not_found, resolve};
 use crate::path::{PondPath, is_glob};
@@ -289,24 +289,12 @@ impl Binding {
                 format!("see what is there: ls('{}')", Glob::parse(pattern.as_str())?.base()),
             ));
         }
-        let session = &(self.session)(self)?;
-        let sources = futures::stream::iter(paths)
-            .map(|path| async move {
-                let Node::File(file) = resolve(root, &path).await? else {
-                    return Ok(None);
-                };
-                match file.table_source(session).await? {
-                    Some(source) => Ok(Some(source)),
-                    None => Err(Error::unsupported(format!(
-                        "'{path}' matches '{pattern}', but is no file with rows of its own"
-                    ))),
-                }
-            })
-            .buffered(GLOB_OPENS)
-            .try_filter_map(|source| async move { Ok(source) })
-            .try_collect()
-            .await?;
-        format::open_table(session, sources).await
+        let session = (self.session)(self)?;
+        let opens: Vec<_> =
+            paths.iter().map(|path| open_source(root, path, pattern, &session)).collect();
+        let sources: Vec<Option<TableSource>> =
+            futures::stream::iter(opens).buffered(GLOB_OPENS).try_collect().await?;
+        format::open_table(&session, sources.into_iter().flatten().collect()).await
     }
 
     /// Lists tables for `information_schema`, children of dynamic directories included.
@@ -414,6 +402,22 @@ fn not_a_table(path: &PondPath) -> Error {
     Error::invalid(format!("'{path}' is a directory, not a table")).with_hint(format!(
         "list it: SELECT * FROM ls('{path}'); or read many files as one table: FROM '{all}'"
     ))
+}
+
+/// Opens one match of a glob; `None` for a link to a directory.
+async fn open_source(
+    root: &Arc<dyn Directory>,
+    path: &PondPath,
+    pattern: &PondPath,
+    session: &SessionState,
+) -> Result<Option<TableSource>> {
+    let Node::File(file) = resolve(root, path).await? else { return Ok(None) };
+    match file.table_source(session).await? {
+        Some(source) => Ok(Some(source)),
+        None => Err(Error::unsupported(format!(
+            "'{path}' matches '{pattern}', but is no file with rows of its own"
+        ))),
+    }
 }
 
 /// Returns the files that match an absolute pattern, in the order of their paths. Hidden ones match

@@ -1,9 +1,9 @@
 //! The engine's planning errors in our words: what does not exist, and what was perhaps meant.
 
+use datafusion::common::TableReference;
 use datafusion::common::{Column, SchemaError};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
-use datafusion::common::TableReference;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use crate::error::{Error, nearest};

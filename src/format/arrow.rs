@@ -23,21 +23,27 @@ pub(super) async fn open(
 ) -> Result<(SchemaRef, FileKind)> {
     let plain = FileCompressionType::UNCOMPRESSED;
     let sample = text::sample(store, source, plain, |bytes| {
-        let at = if bytes.starts_with(FILE_MAGIC) { FILE_MAGIC.len() } else { 0 };
-        let length = message_length(&bytes[at..])?;
-        (at + length <= bytes.len()).then_some(bytes.len())
+        let (messages, _) = split_magic(bytes);
+        (message_length(messages)? <= messages.len()).then_some(bytes.len())
     });
     let bytes = sample.await?.bytes;
-    let (bytes, kind) = match bytes.strip_prefix(FILE_MAGIC) {
-        Some(bytes) => (bytes, FileKind::ArrowFile),
-        None => (bytes.as_slice(), FileKind::ArrowStream),
-    };
+    let (bytes, kind) = split_magic(&bytes);
     let schema = StreamReader::try_new(Cursor::new(bytes), None)?.schema();
     // Metadata would keep schemas of like columns apart.
-    let fields = schema.fields().iter().map(|field| {
-        Arc::new(field.as_ref().clone().with_metadata(Default::default()))
-    });
+    let fields = schema
+        .fields()
+        .iter()
+        .map(|field| Arc::new(field.as_ref().clone().with_metadata(Default::default())));
     Ok((Arc::new(Schema::new(fields.collect::<Vec<_>>())), kind))
+}
+
+/// Splits off the magic bytes, after which writers pad with nought to a multiple of eight or more.
+fn split_magic(bytes: &[u8]) -> (&[u8], FileKind) {
+    let Some(bytes) = bytes.strip_prefix(FILE_MAGIC) else {
+        return (bytes, FileKind::ArrowStream);
+    };
+    let padding = bytes.chunks_exact(8).take_while(|word| word.iter().all(|byte| *byte == 0));
+    (&bytes[8 * padding.count()..], FileKind::ArrowFile)
 }
 
 /// The length of the first message with its prefix: a marker, which old writers leave out, and four

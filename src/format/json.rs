@@ -33,7 +33,7 @@ use object_store::ObjectStore;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::{TableSource, text};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Learns the columns of a JSON lines file, and whether only a part of it told them.
 pub(super) async fn open(
@@ -236,9 +236,8 @@ impl FileOpener for JsonLinesOpener {
 /// The columns with integers as text.
 fn loosen(schema: &Schema) -> SchemaRef {
     let fields = schema.fields().iter().map(|field| {
-        let data_type = rewrite(field.data_type(), &|leaf| {
-            leaf.is_integer().then_some(DataType::Utf8View)
-        });
+        let data_type =
+            rewrite(field.data_type(), &|leaf| leaf.is_integer().then_some(DataType::Utf8View));
         Arc::new(field.as_ref().clone().with_data_type(data_type))
     });
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
@@ -252,7 +251,7 @@ fn tighten(batch: &RecordBatch, schema: &SchemaRef) -> EngineResult<RecordBatch>
     let options = CastOptions { safe: false, ..CastOptions::default() };
     let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {
         cast_with_options(column, field.data_type(), &options).map_err(|error| {
-            DataFusionError::from(error).context(format!("column '{}'", field.name()))
+            DataFusionError::Execution(format!("column '{}': {error}", field.name()))
         })
     });
     let columns: Vec<ArrayRef> = columns.collect::<EngineResult<_>>()?;

@@ -17,9 +17,9 @@ use datafusion::datasource::physical_plan::{FileSource, ParquetSource};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::cache::SchemaFingerprint;
 use datafusion::execution::cache::TableScopedPath;
 use datafusion::execution::cache::cache_manager::CachedFileMetadata;
-use datafusion::execution::cache::SchemaFingerprint;
 use datafusion::logical_expr::LogicalPlanBuilder;
 use datafusion::parquet::arrow::{ArrowWriter, parquet_to_arrow_schema};
 use datafusion::parquet::file::metadata::ParquetMetaData;
@@ -46,9 +46,10 @@ pub(super) async fn open(
     let schema = parquet_to_arrow_schema(file.schema_descr(), file.key_value_metadata())
         .map_err(DataFusionError::from)?;
     // Metadata would keep schemas of like columns apart.
-    let fields = schema.fields().iter().map(|field| {
-        Arc::new(field.as_ref().clone().with_metadata(HashMap::new()))
-    });
+    let fields = schema
+        .fields()
+        .iter()
+        .map(|field| Arc::new(field.as_ref().clone().with_metadata(HashMap::new())));
     let mut schema = Schema::new(fields.collect::<Vec<_>>());
     if options.binary_as_string {
         schema = transform_binary_to_string(&schema);
@@ -96,7 +97,9 @@ pub(super) fn statistics(
                 let column = own.column_statistics[index].clone();
                 convert(column, own_field.data_type(), field.data_type())
             }
-            None => ColumnStatistics { null_count: own.num_rows, ..ColumnStatistics::new_unknown() },
+            None => {
+                ColumnStatistics { null_count: own.num_rows, ..ColumnStatistics::new_unknown() }
+            }
         }
     });
     Ok(Arc::new(Statistics {
@@ -167,8 +170,8 @@ pub(super) async fn encode(
     let plan = LogicalPlanBuilder::scan("rows", provider_as_source(table), None)?.build()?;
     let plan = session.create_physical_plan(&plan).await?;
     let rows = execute_stream(plan, session.task_ctx())?;
-    let writer = ArrowWriter::try_new(Vec::new(), rows.schema(), None)
-        .map_err(DataFusionError::from)?;
+    let writer =
+        ArrowWriter::try_new(Vec::new(), rows.schema(), None).map_err(DataFusionError::from)?;
     let encoded = stream::try_unfold(Some((rows, writer)), |state| async move {
         let Some((rows, writer)) = state else { return Ok(None) };
         encode_next(rows, writer).await.map(Some)

@@ -142,8 +142,7 @@ impl Scan {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let url = &self.files[0].source.store_url;
         let store = WatchedStore::open(session, url, self.files.iter().map(|file| &file.source))?;
-        let csv_columns =
-            matches!(self.kind, ScanKind::Csv { .. }).then(|| self.schema.clone());
+        let csv_columns = matches!(self.kind, ScanKind::Csv { .. }).then(|| self.schema.clone());
         let source = self.file_source(session, &store).await?;
         let source = Arc::new(WatchedSource::new(source, store, csv_columns));
 
@@ -217,9 +216,8 @@ impl Scan {
                 Arc::new(CsvSource::new(schema).with_csv_options(options))
             }
             ScanKind::Json { .. } => {
-                let sampled = |file: &OpenedFile| {
-                    matches!(file.kind, FileKind::Json { sampled: true, .. })
-                };
+                let sampled =
+                    |file: &OpenedFile| matches!(file.kind, FileKind::Json { sampled: true, .. });
                 Arc::new(JsonLinesSource::new(schema, self.files.iter().any(sampled)))
             }
             ScanKind::ArrowFile => Arc::new(ArrowSource::new_file_source(schema)),
@@ -277,10 +275,11 @@ fn retype(file_schema: &Schema, table_schema: &Schema) -> SchemaRef {
 /// are missing.
 fn conform(plan: Arc<dyn ExecutionPlan>, wanted: &SchemaRef) -> Result<Arc<dyn ExecutionPlan>> {
     let schema = plan.schema();
-    let same = schema.fields().len() == wanted.fields().len()
-        && schema.fields().iter().zip(wanted.fields()).all(|(have, want)| {
-            have.name() == want.name() && have.data_type() == want.data_type()
-        });
+    let same =
+        schema.fields().len() == wanted.fields().len()
+            && schema.fields().iter().zip(wanted.fields()).all(|(have, want)| {
+                have.name() == want.name() && have.data_type() == want.data_type()
+            });
     if same {
         return Ok(plan);
     }

@@ -487,13 +487,13 @@ impl MorselPlanner for WatchedPlanner {
     fn plan(self: Box<Self>) -> EngineResult<Option<MorselPlan>> {
         let Self { inner, part } = *self;
         let Some(mut plan) = part.isolate(|| inner.plan())? else { return Ok(None) };
-        let morsels = plan.take_morsels().into_iter().map(|inner| {
-            Box::new(WatchedMorsel { inner, part: part.clone() }) as Box<dyn Morsel>
-        });
+        let morsels = plan
+            .take_morsels()
+            .into_iter()
+            .map(|inner| Box::new(WatchedMorsel { inner, part: part.clone() }) as Box<dyn Morsel>);
         let planners = plan.take_ready_planners().into_iter().map(|inner| part.wrap(inner));
-        let mut watched = MorselPlan::new()
-            .with_morsels(morsels.collect())
-            .with_planners(planners.collect());
+        let mut watched =
+            MorselPlan::new().with_morsels(morsels.collect()).with_planners(planners.collect());
         if let Some(pending) = plan.take_pending_planner().map(PendingMorselPlanner::into_future) {
             watched.set_pending_planner(async move {
                 match AssertUnwindSafe(pending).catch_unwind().await {

@@ -3,8 +3,8 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,6 +22,7 @@ use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use datafusion::parquet::file::properties::WriterProperties;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
+use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
@@ -130,15 +131,24 @@ fn rows(batch: &RecordBatch) -> Vec<String> {
     (0..batch.num_rows()).map(row).collect()
 }
 
-/// A store that counts reads, and can be told to panic.
+/// A store that counts reads, and can be told to panic or to change a file.
 #[derive(Debug, Default)]
 struct ProbeStore {
     inner: InMemory,
     reads: AtomicUsize,
     panics: AtomicBool,
+    /// A file to overwrite once the next read has been answered.
+    change: Mutex<Option<(Path, Vec<u8>)>>,
 }
 
 impl ProbeStore {
+    async fn change(&self) {
+        let change = self.change.lock().unwrap().take();
+        if let Some((at, bytes)) = change {
+            self.inner.put(&at, PutPayload::from(bytes)).await.unwrap();
+        }
+    }
+
     fn count(&self) {
         self.reads.fetch_add(1, Ordering::Relaxed);
         assert!(!self.panics.load(Ordering::Relaxed), "the store was told to");
@@ -154,10 +164,13 @@ impl fmt::Display for ProbeStore {
 #[async_trait]
 impl ObjectStore for ProbeStore {
     async fn get_opts(&self, at: &Path, options: GetOptions) -> object_store::Result<GetResult> {
-        if !options.head {
-            self.count();
+        if options.head {
+            return self.inner.get_opts(at, options).await;
         }
-        self.inner.get_opts(at, options).await
+        self.count();
+        let result = self.inner.get_opts(at, options).await;
+        self.change().await;
+        result
     }
 
     async fn get_ranges(
@@ -166,7 +179,9 @@ impl ObjectStore for ProbeStore {
         ranges: &[Range<u64>],
     ) -> object_store::Result<Vec<Bytes>> {
         self.count();
-        self.inner.get_ranges(at, ranges).await
+        let bytes = self.inner.get_ranges(at, ranges).await;
+        self.change().await;
+        bytes
     }
 
     async fn put_opts(
@@ -554,9 +569,16 @@ async fn a_file_that_changes_is_an_error_and_never_other_rows() {
     ] {
         files.put(name, before.clone()).await;
         let table = files.open(&[name]).await.unwrap();
-        files.put(name, after).await;
+        // Changed before it is read, and after its first bytes.
+        let changed = format!("'/host/{name}' changed while it was being read");
+        files.put(name, after.clone()).await;
         let error = files.query_table(table.clone(), "SELECT * FROM t").await.unwrap_err();
-        assert_eq!(error.to_string(), format!("'/host/{name}' changed while it was being read"));
+        assert_eq!(error.to_string(), changed);
+        files.put(name, before).await;
+        let table = files.open(&[name]).await.unwrap();
+        *files.store.change.lock().unwrap() = Some((location(name), after));
+        let error = files.query_table(table.clone(), "SELECT * FROM t").await.unwrap_err();
+        assert_eq!(error.to_string(), changed);
         // Opened again it is read as it is.
         files.query(&[name], "SELECT * FROM t").await.unwrap();
         files.store.inner.delete(&location(name)).await.unwrap();
@@ -620,6 +642,54 @@ async fn a_known_table_is_planned_without_a_read() {
     assert_eq!(fresh.store.reads.load(Ordering::Relaxed), reads);
     let rows = fresh.query_table(table, "SELECT n FROM t WHERE n = 7").await.unwrap();
     assert_eq!(rows, ["7"]);
+}
+
+/// A local file's bytes come as a handle, which readers use in ways of their own.
+#[tokio::test]
+async fn local_files_are_read_alike() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = ObjectStoreUrl::parse("local://files/").unwrap();
+    let store = LocalFileSystem::new_with_prefix(directory.path()).unwrap();
+    let store = Arc::new(store);
+    let mut files = Files::with_config(eager_to_split());
+    files.session.register_object_store(url.as_ref(), store.clone());
+    files.url = url;
+    let table = batch(vec![("n", ints(0..50_000)), ("s", texts(&["a \"b\""; 50_000]))]);
+    let csv: String = (0..50_000).map(|n| format!("{n},\"a \"\"b\"\"\"\n")).collect();
+    let csv = format!("n,s\n{csv}");
+    let json: String =
+        (0..50_000).map(|n| format!("{{\"n\": {n}, \"s\": \"a \\\"b\\\"\"}}\n")).collect();
+    let mut arrow = FileWriter::try_new(Vec::new(), &table.schema()).unwrap();
+    arrow.write(&table).unwrap();
+    for (name, bytes) in [
+        ("a.parquet", parquet(&table)),
+        ("a.csv", csv.clone().into_bytes()),
+        ("a.csv.zst", compress(&csv, FileCompressionType::ZSTD).await),
+        ("a.jsonl", json.clone().into_bytes()),
+        ("a.jsonl.gz", compress(&json, FileCompressionType::GZIP).await),
+        ("a.arrow", arrow.into_inner().unwrap()),
+    ] {
+        std::fs::write(directory.path().join(name), &bytes).unwrap();
+        let source = || async {
+            TableSource {
+                path: PondPath::parse(&format!("/host/{name}")).unwrap(),
+                store_url: files.url.clone(),
+                object: store.head(&Path::from(name)).await.unwrap(),
+                format: TableFormat::of_name(name).unwrap(),
+                known: None,
+            }
+        };
+        let open =
+            || async { open_table(&files.session.state(), vec![source().await]).await.unwrap() };
+        let query = "SELECT count(*), sum(n), min(s), max(s) FROM t";
+        let rows = files.query_table(open().await, query).await.unwrap();
+        assert_eq!(rows, ["50000|1249975000|a \"b\"|a \"b\""], "{name}");
+        // A file cut short since it was opened.
+        let table = open().await;
+        std::fs::write(directory.path().join(name), &bytes[..bytes.len() / 2]).unwrap();
+        let error = files.query_table(table, query).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("'/host/{name}' changed while it was being read"));
+    }
 }
 
 #[derive(Debug)]

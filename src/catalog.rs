@@ -197,8 +197,13 @@ impl Binding {
         }
     }
 
+    /// Returns the path that `name` stands for.
+    fn alias(&self, name: &str) -> Option<&PondPath> {
+        self.aliases.iter().find(|(alias, _)| alias == name).map(|(_, path)| path)
+    }
+
     fn path_of_name(&self, name: &str) -> Option<PondPath> {
-        if let Some((_, path)) = self.aliases.iter().find(|(alias, _)| alias == name) {
+        if let Some(path) = self.alias(name) {
             return Some(path.clone());
         }
         if name.starts_with('/') {
@@ -639,7 +644,7 @@ impl SchemaProvider for DefaultSchema {
             return Ok(Some(table));
         }
         // A bare word may well be a table function or a new name: the engine asks for those, too.
-        let quiet = !name.contains(['/', '.']);
+        let quiet = !name.contains(['/', '.']) && self.binding.alias(name).is_none();
         match self.binding.path_of_name(name) {
             Some(path) => Ok(self.binding.table(&path, quiet).await),
             None => Ok(None),

@@ -22,7 +22,7 @@ use datafusion::logical_expr::CreateExternalTable;
 use datafusion::prelude::SessionContext;
 
 use crate::catalog::{Binding, CreatedNode};
-use crate::context::engine_statements::external_node;
+use crate::context::engine_statements::{external_node, external_text};
 use crate::context::session::bind;
 use crate::error::{Error, Result};
 use crate::tree::Tree;
@@ -77,7 +77,7 @@ impl TableProviderFactory for NodeFactory {
                 .with_hint("a node is made under a path: CREATE EXTERNAL TABLE '/name' …")
         })?;
         let new = external_node(path, &*factory, create)?;
-        tree.create_node(new, create.definition.clone()).await?;
+        tree.create_node(new, external_text(create)).await?;
         self.binding.snapshot().await?;
         Ok(Arc::new(CreatedNode))
     }

@@ -134,8 +134,10 @@ impl PondContext {
                 .with_hint("each statement is a transaction of its own"));
             }
             SqlStatement::Use(target) => {
-                return Err(Error::unsupported(format!("{target} is not a directory of the pond"))
-                    .with_hint("USE '/path' sets the directory that relative paths start from"));
+                return Err(Error::invalid(format!(
+                    "{target}: a path is written in single quotes"
+                ))
+                .with_hint("USE '/path' sets the directory that relative paths start from"));
             }
             SqlStatement::Prepare { statement, .. } => {
                 return Box::pin(self.refuse(statement)).await;
@@ -179,6 +181,11 @@ impl PondContext {
 
     /// Says why a pond path takes no writes from `verb`, naming the mount that it is in.
     async fn unwritable(&self, verb: &str, path: &PondPath) -> Error {
+        let refusal = if verb.starts_with("CREATE ") {
+            format!("cannot be made by {verb}")
+        } else {
+            format!("takes no {verb}")
+        };
         let root = match self.tree().snapshot().await {
             Ok(snapshot) => self.tree().root(snapshot),
             Err(error) => return error,
@@ -188,12 +195,12 @@ impl PondContext {
             if let Ok(Some(Node::Directory(opened))) = lookup(&root, &directory).await
                 && let Some(owner) = opened.read_only()
             {
-                return Error::read_only(format!("'{path}' takes no {verb}: {owner} is read-only"))
-                    .with_hint("it shows the host's files; change them there");
+                return Error::read_only(format!("'{path}' {refusal}: {owner} is read-only"))
+                    .with_hint("what it shows is changed at its source");
             }
             at = directory.split().map(|(parent, _)| parent);
         }
-        Error::unsupported(format!("'{path}' takes no {verb}: the pond stores no tables yet"))
+        Error::unsupported(format!("'{path}' {refusal}: the pond stores no tables or views yet"))
             .with_hint(
                 "CREATE NODE shows files of the host; CREATE TABLE t AS … keeps rows in the session",
             )
@@ -337,6 +344,27 @@ pub(super) fn node_of_plan(plan: &LogicalPlan, binding: &Binding) -> EngineResul
     Ok(Some(external_node(path, &*factory, create)?))
 }
 
+/// Returns the statement that is kept with the transaction: the engine's own text leaves out OPTIONS.
+pub(crate) fn external_text(create: &CreateExternalTable) -> Option<String> {
+    let text = create.definition.as_deref()?;
+    if create.options.is_empty() {
+        return Some(text.to_owned());
+    }
+    let quote = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    let mut options: Vec<String> = create
+        .options
+        .iter()
+        .map(|(name, value)| format!("{} {}", quote(option_name(name)), quote(value)))
+        .collect();
+    options.sort();
+    Some(format!("{text} OPTIONS ({})", options.join(", ")))
+}
+
+/// The engine puts `format.` before names without a dot; `pond.` keeps it from doing so.
+fn option_name(name: &str) -> &str {
+    ["format.", "pond."].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name)
+}
+
 /// Makes a node of the parts of `CREATE EXTERNAL TABLE`: LOCATION is the factory's host directory,
 /// the engine's prefix is taken off the options' names.
 ///
@@ -373,14 +401,7 @@ pub(crate) fn external_node(
     let mut options: Vec<(String, Value)> = create
         .options
         .iter()
-        .map(|(name, value)| {
-            let name = ["format.", "pond."].iter().find_map(|prefix| name.strip_prefix(prefix));
-            (name, value)
-        })
-        .zip(create.options.keys())
-        .map(|((short, value), name)| {
-            (short.unwrap_or(name).to_owned(), Value::String(value.clone()))
-        })
+        .map(|(name, value)| (option_name(name).to_owned(), Value::String(value.clone())))
         .collect();
     options.sort_by(|(left, _), (right, _)| left.cmp(right));
     let location = factory.options().iter().find(|option| option.kind == OptionKind::HostDirectory);

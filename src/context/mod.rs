@@ -28,6 +28,7 @@ use datafusion::sql::parser::Statement as EngineStatement;
 use self::session::LeanSession;
 use crate::catalog::Binding;
 use crate::error::{Error, Result};
+use crate::node::{Node, resolve};
 use crate::path::PondPath;
 use crate::sql::{Body, Script, Statement, diagnose, from_clause};
 use crate::tree::Tree;
@@ -180,7 +181,22 @@ impl PondContext {
         if !engine_statements::is_query(&statement) {
             return Err(not_a_query());
         }
-        self.run(*statement, vec![(SOURCE.to_owned(), path.clone())]).await
+        self.run(*statement, &text, vec![(SOURCE.to_owned(), path.clone())]).await
+    }
+
+    /// Sets the directory that relative paths are relative to.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` for what is no directory.
+    pub async fn change_directory(&self, path: &PondPath) -> Result<()> {
+        let root = self.tree().root(self.tree().snapshot().await?);
+        match resolve(&root, path).await? {
+            Node::Directory(_) => {
+                *self.inner.directory.write().expect("never poisoned") = path.clone();
+                Ok(())
+            }
+            _ => Err(Error::invalid(format!("'{path}' is not a directory"))),
+        }
     }
 
     fn lean(&self) -> &LeanSession {
@@ -205,7 +221,7 @@ impl PondContext {
     async fn execute_engine(&self, statement: EngineStatement, text: String) -> Result<Output> {
         match self.intercept(&statement, &text).await? {
             Some(output) => Ok(output),
-            None => self.run(statement, Vec::new()).await,
+            None => self.run(statement, &text, Vec::new()).await,
         }
     }
 
@@ -213,9 +229,9 @@ impl PondContext {
     async fn run(
         &self,
         statement: EngineStatement,
+        text: &str,
         aliases: Vec<(String, PondPath)>,
     ) -> Result<Output> {
-        let text = statement.to_string();
         let lean = self.lean();
         let binding = self.bind(aliases).await?;
         let mut state = lean.bound(&binding);
@@ -237,7 +253,7 @@ impl PondContext {
                 stream: execute_stream(plan, state.task_ctx())?,
             }),
             Planned::Node(new) => {
-                Output::changes(&[self.tree().create_node(new, Some(text)).await?])
+                Output::changes(&[self.tree().create_node(new, Some(text.to_owned())).await?])
             }
             Planned::Session(plan) => self.run_in_session(plan, &state).await,
         }
@@ -280,7 +296,11 @@ impl PondContext {
         binding: &Binding,
         state: &SessionState,
     ) -> Error {
+        let is_ours = diagnose::is_ours(&error);
         let explained = diagnose::explain(error, state);
+        if is_ours {
+            return explained;
+        }
         let names_it = |table: &&datafusion::common::TableReference| {
             explained.message().contains(&format!("'{table}'"))
                 || explained.message().contains(&format!("'{}'", table.table()))

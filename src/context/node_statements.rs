@@ -51,7 +51,10 @@ impl PondContext {
             }
             NodeStatement::Show(show) => self.show(show).await,
             NodeStatement::Describe(describe) => self.describe(describe).await,
-            NodeStatement::Use { path } => self.use_directory(self.path(&path)?).await,
+            NodeStatement::Use { path } => {
+                self.change_directory(&self.path(&path)?).await?;
+                Ok(Output::done())
+            }
         }
     }
 
@@ -154,17 +157,6 @@ impl PondContext {
         let reason = if is_static { "it is static" } else { "it keeps no copy of its source" };
         Err(Error::unsupported(format!("'{path}' cannot be refreshed: {reason}"))
             .with_hint("it is always as new as can be: read it"))
-    }
-
-    async fn use_directory(&self, path: PondPath) -> Result<Output> {
-        let root = self.bind(Vec::new()).await?.root().await?;
-        match resolve(&root, &path).await? {
-            Node::Directory(_) => {
-                *self.inner.directory.write().expect("never poisoned") = path;
-                Ok(Output::done())
-            }
-            _ => Err(Error::invalid(format!("'{path}' is not a directory"))),
-        }
     }
 
     async fn show(&self, show: Show) -> Result<Output> {

@@ -26,6 +26,11 @@ pub(crate) fn explain(error: DataFusionError, session: &SessionState) -> Error {
     better.unwrap_or_else(|| Error::from(error))
 }
 
+/// Whether an error of ours travelled through the engine.
+pub(crate) fn is_ours(error: &DataFusionError) -> bool {
+    matches!(error.find_root(), DataFusionError::External(error) if error.is::<Error>())
+}
+
 /// Looks through what only adds context.
 fn innermost(error: &DataFusionError) -> &DataFusionError {
     match error {

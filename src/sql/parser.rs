@@ -409,8 +409,8 @@ fn refuse_version_clause(tokens: &[TokenWithSpan]) -> Option<Error> {
         };
         let clause = clause.join(" ");
         Some(
-            Error::unsupported(format!("'{name}' cannot be read {clause} an earlier time"))
-                .with_hint(format!("leave out {clause} …: it reads '{name}' as it is now")),
+            Error::unsupported(format!("'{name}' cannot be read as of an earlier time ({clause})"))
+                .with_hint(format!("leave it out to read '{name}' as it is now")),
         )
     })
 }
@@ -485,7 +485,7 @@ mod tests {
             ("ALTER NODE '/a' DROP x", "column 17: expected SET, RESET or RENAME TO, found DROP"),
             ("DROP NODE '/a' '/b'", "column 16: expected the end of the statement, found '/b'"),
             ("CREATE NODE '/a' FACTORY f WITH () WITH ()", "expected no second WITH"),
-            ("SELECT * FROM '/a' VERSION AS OF 3", "'/a' cannot be read VERSION AS OF"),
+            ("SELECT * FROM '/a' VERSION AS OF 3", "'/a' cannot be read as of an earlier time"),
         ] {
             let error = Script::parse_one(sql).unwrap_err();
             assert!(error.message().contains(expected), "{sql}: {}", error.message());

@@ -1,0 +1,184 @@
+//! The library inside another application: a plain session of its own that was given the pond, the
+//! context for the whole language, queries about one file.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::util::pretty::pretty_format_batches;
+use datafusion::datasource::MemTable;
+use datafusion::prelude::SessionContext;
+use pond::path::PondPath;
+use pond::pond::Pond;
+use pond::tree::Tree;
+use pond::{Error, ErrorKind, PondContext, register};
+
+use crate::samples::Samples;
+
+async fn tree() -> Tree {
+    let tree = Tree::new(Pond::transient().await.unwrap());
+    tree.factories().register(Arc::new(Samples)).unwrap();
+    tree
+}
+
+async fn plain(context: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>, Error> {
+    Ok(context.sql(sql).await?.collect().await?)
+}
+
+async fn run(context: &PondContext, sql: &str) -> Result<Vec<RecordBatch>, Error> {
+    context.sql(sql).await?.collect().await
+}
+
+/// The cells of all rows, for short comparisons.
+fn cells(batches: &[RecordBatch]) -> Vec<String> {
+    pretty_format_batches(batches)
+        .unwrap()
+        .to_string()
+        .lines()
+        .skip(3)
+        .filter(|line| line.starts_with('|'))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>().join(" "))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_plain_session_reads_and_makes_nodes() {
+    let context = SessionContext::new();
+    let batch = plain(&context, "SELECT 'north' AS station, 100 AS height").await.unwrap();
+    let table = MemTable::try_new(batch[0].schema(), vec![batch]).unwrap();
+    context.register_table("heights", Arc::new(table)).unwrap();
+    let tree = tree().await;
+    register(&context, tree.clone()).await.unwrap();
+
+    plain(
+        &context,
+        "CREATE EXTERNAL TABLE '/s' STORED AS SAMPLES LOCATION '/data' OPTIONS ('copies' '2')",
+    )
+    .await
+    .unwrap();
+    let log = tree.log().await.unwrap();
+    assert_eq!(
+        log[0].message.as_deref(),
+        Some(
+            "CREATE EXTERNAL TABLE '/s' STORED AS SAMPLES LOCATION '/data' OPTIONS ('copies' '2')"
+        )
+    );
+    let again = "CREATE EXTERNAL TABLE '/s' STORED AS SAMPLES LOCATION ''";
+    let error = plain(&context, again).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
+    plain(&context, "CREATE EXTERNAL TABLE IF NOT EXISTS '/s' STORED AS SAMPLES LOCATION ''")
+        .await
+        .unwrap();
+    plain(&context, "CREATE OR REPLACE EXTERNAL TABLE '/s' STORED AS SAMPLES LOCATION ''")
+        .await
+        .unwrap();
+    assert_eq!(tree.log().await.unwrap().len(), 2);
+
+    for (sql, expected) in [
+        ("SELECT station FROM '/s/a.csv' ORDER BY 1", &["north", "south"][..]),
+        ("SELECT count(*) FROM '/s/[ab].csv'", &["3"]),
+        ("SELECT station FROM pond.\"/s\".\"b.csv\"", &["east"]),
+        ("SELECT station, height FROM heights JOIN '/s/a.csv' USING (station)", &["north 100"]),
+        ("SELECT path FROM NODES(path => '/')", &["/s"]),
+        ("SELECT count(*) FROM pond_log()", &["2"]),
+        ("SELECT factory FROM factories() WHERE factory LIKE 's%'", &["samples"]),
+    ] {
+        assert_eq!(cells(&plain(&context, sql).await.unwrap()), expected, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn a_plain_session_keeps_its_own_names_and_gets_our_errors() {
+    let context = SessionContext::new_with_config(
+        datafusion::prelude::SessionConfig::new().with_information_schema(true),
+    );
+    register(&context, tree().await).await.unwrap();
+    plain(&context, "CREATE EXTERNAL TABLE '/s' STORED AS SAMPLES LOCATION ''").await.unwrap();
+    plain(&context, "CREATE TABLE t AS SELECT 1 AS v").await.unwrap();
+    assert_eq!(cells(&plain(&context, "SELECT v FROM datafusion.public.t").await.unwrap()), ["1"]);
+    plain(&context, "DROP TABLE t").await.unwrap();
+
+    let error = plain(&context, "SELECT * FROM '/s/aa.csv'").await.unwrap_err();
+    assert_eq!(error.message(), "'/s/aa.csv' does not exist");
+    assert_eq!(error.hint(), Some("did you mean '/s/a.csv'?"));
+    let error = plain(&context, "SELECT * FROM 'a.csv'").await.unwrap_err();
+    assert!(error.message().contains("table 'datafusion.public.a.csv' not found"), "{error}");
+    let error = plain(&context, "CREATE TABLE '/t' AS SELECT 1").await.unwrap_err();
+    assert_eq!(error.message(), "'/t' is a path of the pond, not of the session");
+    let error =
+        plain(&context, "SELECT * FROM '/s/a.csv' TABLESAMPLE (1 PERCENT)").await.unwrap_err();
+    assert!(error.message().contains("TABLESAMPLE"), "{error}");
+
+    let schemas = "SELECT schema_name FROM information_schema.schemata WHERE catalog_name = 'pond'";
+    assert_eq!(cells(&plain(&context, schemas).await.unwrap()), ["/", "/s"]);
+}
+
+#[tokio::test]
+async fn an_application_keeps_its_tables_and_functions_in_a_context() {
+    let context = PondContext::new(tree().await);
+    run(&context, "CREATE NODE '/s' FACTORY samples").await.unwrap();
+    let batch = run(&context, "SELECT 'north' AS station, 7 AS height").await.unwrap();
+    context.session().register_batch("heights", batch[0].clone()).unwrap();
+    let joined = "SELECT station, height FROM heights JOIN '/s/a.csv' USING (station)";
+    assert_eq!(cells(&run(&context, joined).await.unwrap()), ["north 7"]);
+    assert_eq!(cells(&run(&context, "SELECT * FROM public.heights").await.unwrap()), ["north 7"]);
+    let names = context.function_names();
+    for name in ["upper", "count", "row_number", "array_agg", "nodes", "range"] {
+        assert!(names.iter().any(|known| known == name), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_statement_sees_one_snapshot() {
+    let context = PondContext::new(tree().await);
+    run(&context, "CREATE NODE '/s' FACTORY samples").await.unwrap();
+    let output = context.sql("SELECT count(*) FROM nodes()").await.unwrap();
+    run(&context, "CREATE NODE '/t' FACTORY samples").await.unwrap();
+    assert_eq!(cells(&output.collect().await.unwrap()), ["1"]);
+    let log = context.sql("SELECT count(*) FROM pond_log()").await.unwrap();
+    run(&context, "DROP NODE '/t'").await.unwrap();
+    assert_eq!(cells(&log.collect().await.unwrap()), ["2"]);
+}
+
+#[tokio::test]
+async fn a_query_about_one_file_may_leave_out_its_from() {
+    let context = PondContext::new(tree().await);
+    run(&context, "CREATE NODE '/s' FACTORY samples").await.unwrap();
+    let path = PondPath::parse("/s/a.csv").unwrap();
+    for (sql, expected) in [
+        ("SELECT * WHERE temperature > 2", "south 20.0"),
+        ("SELECT source.station ORDER BY temperature LIMIT 1;", "north"),
+        ("SELECT station FROM source WHERE temperature < 2", "north"),
+        ("SELECT count(*) FROM '/s/a.csv'", "2"),
+        ("WITH w AS (SELECT 1 AS v) SELECT count(*), (SELECT v FROM w)", "2 1"),
+    ] {
+        let output = context.cat_sql(&path, sql).await.unwrap();
+        assert_eq!(cells(&output.collect().await.unwrap()), [expected], "{sql}");
+    }
+    for (sql, expected) in [
+        ("SELECT nothing", "column 'nothing' does not exist"),
+        ("DROP NODE '/s'", "a query about one file must be a SELECT"),
+        ("CREATE TABLE t AS SELECT 1", "a query about one file must be a SELECT"),
+        ("SELECT 1; SELECT 2", "the text holds more than one statement"),
+    ] {
+        let error = context.cat_sql(&path, sql).await.unwrap_err();
+        assert_eq!(error.message(), expected, "{sql}");
+    }
+    let missing = PondPath::parse("/s/x.csv").unwrap();
+    let error = context.cat_sql(&missing, "SELECT *").await.unwrap_err();
+    assert!(error.message().contains("'/s/x.csv' does not exist"), "{error}");
+    let error = run(&context, "SELECT * FROM source").await.unwrap_err();
+    assert_eq!(error.message(), "table 'source' does not exist");
+}
+
+#[tokio::test]
+async fn host_files_are_open_to_an_application_that_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("out.csv").display().to_string();
+    let context = PondContext::builder(tree().await).with_host_files(true).build();
+    run(&context, &format!("COPY (SELECT 1 AS a) TO '{file}'")).await.unwrap();
+    let create = format!("CREATE EXTERNAL TABLE e STORED AS CSV LOCATION '{file}'");
+    run(&context, &create).await.unwrap();
+    assert_eq!(cells(&run(&context, "SELECT a FROM e").await.unwrap()), ["1"]);
+    let error = run(&context, &format!("SELECT * FROM '{file}'")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+}

@@ -281,4 +281,15 @@ async fn a_cache_that_knows_more_than_the_oplog_is_not_believed() {
     assert_eq!(mkdir(&pond, "/next").await.unwrap(), 6);
     assert!(log(6).exists() && !log(9).exists());
     assert_eq!(delta_rows(dir.path()).await, (6, 6));
+
+    // As many commits as the cache knew of, but other ones.
+    let head = dir.path().join("cache/namespace");
+    let old = std::fs::read(&head).unwrap();
+    std::fs::remove_file(log(6)).unwrap();
+    std::fs::remove_file(&head).unwrap();
+    let pond = Pond::open(dir.path(), FAST).await.unwrap();
+    mkdir(&pond, "/other").await.unwrap();
+    std::fs::write(&head, old).unwrap();
+    let snapshot = Pond::open(dir.path(), FAST).await.unwrap().snapshot().await.unwrap();
+    assert!(exists(&snapshot, "/other") && !exists(&snapshot, "/next"));
 }

@@ -68,6 +68,12 @@ impl fmt::Display for EntryType {
     }
 }
 
+/// Returns the present time, microseconds since 1970 UTC.
+pub fn now_micros() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
 /// A node's identity: a UUIDv7 for stored nodes, so that ids sort by creation; a UUIDv5 of parent
 /// and name for transient ones, so that caches survive a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -1,0 +1,1018 @@
+//! The oplog (TLogFS): the Delta table of [`OplogEntry`] rows, and the only place with Delta types.
+//!
+//! A commit is two files: the rows' Parquet, then `_delta_log/<version>.json` put-if-absent. Losing
+//! that race is [`Written::Lost`]: the caller reads the winner's rows, checks its own preconditions
+//! against them and tries again. Nothing lists the log: the next commit is asked for by its exact
+//! name.
+//!
+//! **Bounded cost.** Every [`CHECKPOINT_COMMITS`] commits the writer compacts, writes a checkpoint and
+//! removes what the previous checkpoint made unneeded. Compaction is tiered by row count: any
+//! [`MERGE_FILES`] files of one tier become one, so a row is rewritten a logarithmic number of
+//! times. It changes no row (`dataChange` is false): history is in the rows' `txn`, so it is never
+//! lost by any of this.
+//!
+//! **Trap: a hole in the log.** After clean-up the name `<version>.json` of an old version is free
+//! again, and a writer that slept through it could win it. Clean-up therefore deletes in ascending
+//! order and keeps everything since the checkpoint before the last, and a writer looks for the
+//! predecessor of what it wrote: if that is gone, it wrote below the checkpoint, where no reader
+//! looks, takes its file back and starts from the newest state.
+//!
+//! A table without some of the columns (written before they existed) is read by name, the missing
+//! ones null; the first commit adds them to the table's schema.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BinaryBuilder, BooleanBuilder, Int64Builder, RecordBatch,
+    StringBuilder, TimestampMicrosecondBuilder,
+};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{
+    DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType,
+};
+use datafusion::parquet::arrow::ArrowWriter;
+use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use datafusion::parquet::basic::Compression;
+use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
+use deltalake::DeltaTableError;
+use deltalake::kernel::transaction::TransactionError;
+use deltalake::kernel::{Action, Add, EagerSnapshot, Remove};
+use deltalake::logstore::{
+    CommitOrBytes, LogStoreRef, StorageConfig, commit_uri_from_version, default_logstore,
+    get_actions,
+};
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use url::Url;
+use uuid::Uuid;
+
+use crate::entry::{EntryType, NodeId, OplogEntry};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Commits between two checkpoints: a reader without a cache reads at most this many log files.
+pub const CHECKPOINT_COMMITS: u64 = 32;
+/// Files of one tier that compaction merges into one.
+const MERGE_FILES: usize = 32;
+/// A file with more rows than this is never merged again.
+const MERGE_ROWS_MAX: i64 = 1 << 20;
+/// How long a compacted file stays readable for those who planned with it.
+const TOMBSTONE_MILLIS: i64 = 5 * 60 * 1000;
+/// More tombstones than this are not kept, whatever their age.
+const TOMBSTONES_MAX: usize = 512;
+/// Age after which a file that no commit names is taken for a killed writer's.
+const ORPHAN_MILLIS: i64 = 60 * 60 * 1000;
+
+/// The columns, their Delta types and their Arrow types.
+const COLUMNS: [(&str, &str); 19] = [
+    ("txn", "long"),
+    ("timestamp", "timestamp"),
+    ("message", "string"),
+    ("node_id", "string"),
+    ("parent_id", "string"),
+    ("name", "string"),
+    ("entry_type", "string"),
+    ("deleted", "boolean"),
+    ("version", "long"),
+    ("factory", "string"),
+    ("content", "binary"),
+    ("sha256", "string"),
+    ("size", "long"),
+    ("arrow_schema", "string"),
+    ("statistics", "string"),
+    ("temporal_column", "string"),
+    ("min_time", "long"),
+    ("max_time", "long"),
+    ("attributes", "string"),
+];
+
+/// Returns the Arrow schema of the rows.
+pub fn oplog_schema() -> SchemaRef {
+    static SCHEMA: std::sync::LazyLock<SchemaRef> = std::sync::LazyLock::new(|| {
+        let fields = COLUMNS.iter().map(|(name, delta_type)| {
+            let data_type = match *delta_type {
+                "long" => DataType::Int64,
+                "timestamp" => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+                "boolean" => DataType::Boolean,
+                "binary" => DataType::Binary,
+                _ => DataType::Utf8,
+            };
+            Field::new(*name, data_type, true)
+        });
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    });
+    SCHEMA.clone()
+}
+
+/// A data file of the table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DataFile {
+    /// Path below the table.
+    pub path: String,
+    /// Size in bytes.
+    pub size_bytes: i64,
+    /// Number of rows.
+    pub rows: i64,
+    /// Smallest transaction in it.
+    pub txn_min: i64,
+    /// Largest transaction in it.
+    pub txn_max: i64,
+    /// When it was written, milliseconds since 1970 UTC.
+    pub modified_millis: i64,
+}
+
+/// A file that compaction took out of the table and that is still on disk.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tombstone {
+    path: String,
+    removed_millis: i64,
+}
+
+/// What a handle knows of the Delta table: enough to commit and to read, without asking the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TableState {
+    /// The newest Delta version known.
+    pub version: u64,
+    /// CRC-32 of that version's log file: tells this table from another at the same place.
+    pub log_crc: u32,
+    /// The newest transaction; 0 before the first.
+    pub txn: i64,
+    /// Its time, microseconds since 1970 UTC.
+    pub timestamp: i64,
+    /// The files that hold all rows.
+    pub files: Vec<DataFile>,
+    tombstones: Vec<Tombstone>,
+    /// Versions of the last two checkpoints; 0 stands for none.
+    checkpoint: u64,
+    checkpoint_before: u64,
+    /// The lowest version whose log file may still be there.
+    log_floor: u64,
+    /// The table's `metaData` and `protocol` actions.
+    metadata: String,
+    protocol: String,
+}
+
+/// One commit, as others must apply it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Commit {
+    /// Its Delta version.
+    pub version: u64,
+    /// CRC-32 of its log file.
+    pub log_crc: u32,
+    /// Its rows; none for a compaction.
+    pub rows: Vec<OplogEntry>,
+    added: Vec<DataFile>,
+    removed: Vec<Tombstone>,
+    metadata: Option<String>,
+    protocol: Option<String>,
+}
+
+/// What came of an attempt to write the next version.
+#[derive(Debug)]
+pub enum Written {
+    /// It is durable.
+    Done(Commit),
+    /// Another writer has that version.
+    Lost,
+    /// The state is so old that its log is gone: load it again.
+    Stale,
+}
+
+/// What follows the state in the log.
+#[derive(Debug)]
+pub enum Next {
+    /// One more commit.
+    Commit(Commit),
+    /// The state is the newest.
+    Newest,
+    /// The state cannot be continued: load it again.
+    Stale,
+}
+
+/// A handle on the Delta table; it holds no state.
+#[derive(Debug, Clone)]
+pub struct Oplog {
+    log: LogStoreRef,
+    store: Arc<dyn ObjectStore>,
+}
+
+impl Oplog {
+    /// Makes a handle on the table at `url`: `store` is rooted there, `root_store` at the URL's root.
+    pub fn new(store: Arc<dyn ObjectStore>, root_store: Arc<dyn ObjectStore>, url: &Url) -> Self {
+        let log = default_logstore(store.clone(), root_store, url, &StorageConfig::default());
+        Self { log, store }
+    }
+
+    /// Creates the table, as Delta version 0.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if there is one.
+    pub async fn create(&self) -> Result<TableState> {
+        let now = now_millis();
+        let protocol = json!({"minReaderVersion": 1, "minWriterVersion": 2});
+        let metadata = json!({
+            "id": Uuid::new_v4(),
+            "name": "oplog",
+            "format": {"provider": "parquet", "options": {}},
+            "schemaString": delta_schema(&[]),
+            "partitionColumns": [],
+            "configuration": {
+                // Retention is ours: other writers' clean-up must not guess.
+                "delta.enableExpiredLogCleanup": "false",
+                "delta.checkpointInterval": CHECKPOINT_COMMITS.to_string(),
+            },
+            "createdTime": now,
+        });
+        let mut log = LogWriter::new("CREATE TABLE", None, None)?;
+        log.push(&json!({"protocol": protocol}))?;
+        log.push(&json!({"metaData": metadata}))?;
+        let bytes = log.finish();
+        let log_crc = crc32fast::hash(&bytes);
+        match self.log.write_commit_entry(0, CommitOrBytes::LogBytes(bytes), Uuid::nil()).await {
+            Ok(()) => {}
+            Err(TransactionError::VersionAlreadyExists(_)) => {
+                return Err(Error::new(
+                    ErrorKind::AlreadyExists,
+                    format!("a pond already exists at {}", self.log.root_url()),
+                ));
+            }
+            Err(error) => return Err(self.failed("creating the oplog", error)),
+        }
+        Ok(TableState {
+            version: 0,
+            log_crc,
+            txn: 0,
+            timestamp: 0,
+            files: Vec::new(),
+            tombstones: Vec::new(),
+            checkpoint: 0,
+            checkpoint_before: 0,
+            log_floor: 0,
+            metadata: metadata.to_string(),
+            protocol: protocol.to_string(),
+        })
+    }
+
+    /// Reads the newest state from the table itself: the slow way, for when the cache is gone.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no table; `Corrupt` if it is not an oplog.
+    pub async fn load(&self) -> Result<TableState> {
+        let snapshot = match EagerSnapshot::try_new(self.log.as_ref(), None).await {
+            Ok(snapshot) => snapshot,
+            Err(DeltaTableError::NotATable(_) | DeltaTableError::InvalidTableLocation(_)) => {
+                return Err(Error::not_found(format!("no pond at {}", self.log.root_url())));
+            }
+            Err(error) => return Err(self.failed("loading the oplog", error)),
+        };
+        let version = snapshot.version();
+        let mut files = Vec::new();
+        for file in snapshot.log_data().iter() {
+            let add = file.add_action();
+            files.push(self.data_file(&add).await?);
+        }
+        let metadata = serde_json::to_value(snapshot.metadata())
+            .map_err(|error| Error::corrupt("oplog metadata").with_source(error))?;
+        let protocol = serde_json::to_value(snapshot.protocol())
+            .map_err(|error| Error::corrupt("oplog protocol").with_source(error))?;
+        let log = self.read_log(version).await?.ok_or_else(|| {
+            Error::corrupt(format!("oplog: the log file of version {version} is missing"))
+        })?;
+        let mut state = TableState {
+            version,
+            log_crc: crc32fast::hash(&log),
+            txn: files.iter().map(|file| file.txn_max).max().unwrap_or(0),
+            timestamp: 0,
+            files,
+            tombstones: Vec::new(),
+            checkpoint: 0,
+            checkpoint_before: 0,
+            log_floor: version,
+            metadata: metadata.to_string(),
+            protocol: protocol.to_string(),
+        };
+        self.find_leftovers(&mut state).await?;
+        Ok(state)
+    }
+
+    /// Lists the table once, to learn what clean-up has to do: old log files, and data files that
+    /// nothing names (a writer was killed, or the record of a compaction went with the cache).
+    async fn find_leftovers(&self, state: &mut TableState) -> Result<()> {
+        let known: HashSet<&str> = state.files.iter().map(|file| file.path.as_str()).collect();
+        let now = now_millis();
+        let mut checkpoints = Vec::new();
+        let listing = self.store.list_with_delimiter(None).await;
+        for object in listing.map_err(|error| self.failed("listing the oplog", error))?.objects {
+            let age = now - object.last_modified.timestamp_millis();
+            let name = object.location.as_ref();
+            if name.ends_with(".parquet") && !known.contains(name) && age > ORPHAN_MILLIS {
+                state.tombstones.push(Tombstone {
+                    path: name.to_owned(),
+                    removed_millis: object.last_modified.timestamp_millis(),
+                });
+            }
+        }
+        let mut logs = self.store.list(Some(&Path::from("_delta_log")));
+        while let Some(object) = logs.next().await {
+            let object = object.map_err(|error| self.failed("listing the oplog", error))?;
+            let name = object.location.filename().unwrap_or_default();
+            let Some(version) = name.get(..20).and_then(|digits| digits.parse::<u64>().ok()) else {
+                continue;
+            };
+            match &name[20..] {
+                ".json" => state.log_floor = state.log_floor.min(version),
+                ".checkpoint.parquet" => checkpoints.push(version),
+                _ => {}
+            }
+        }
+        checkpoints.sort_unstable();
+        state.checkpoint = checkpoints.pop().unwrap_or(0);
+        state.checkpoint_before = checkpoints.pop().unwrap_or(0);
+        Ok(())
+    }
+
+    /// Whether `state` is of this table and not older than its log: one read.
+    pub async fn is_current(&self, state: &TableState) -> Result<bool> {
+        let log = self.read_log(state.version).await?;
+        Ok(log.is_some_and(|log| crc32fast::hash(&log) == state.log_crc))
+    }
+
+    /// Reads the commit that follows `state`, by its exact name.
+    pub async fn next(&self, state: &TableState) -> Result<Next> {
+        let version = state.version + 1;
+        let Some(log) = self.read_log(version).await? else {
+            // Deleted in ascending order: while ours is there, the next one is not gone but not yet.
+            let ours = self.store.head(&commit_uri_from_version(Some(state.version))).await;
+            return match ours {
+                Ok(_) => Ok(Next::Newest),
+                Err(object_store::Error::NotFound { .. }) => Ok(Next::Stale),
+                Err(error) => Err(self.failed("reading the oplog", error)),
+            };
+        };
+        let mut commit = Commit {
+            version,
+            log_crc: crc32fast::hash(&log),
+            rows: Vec::new(),
+            added: Vec::new(),
+            removed: Vec::new(),
+            metadata: None,
+            protocol: None,
+        };
+        let actions =
+            get_actions(version, &log).map_err(|error| self.failed("reading the oplog", error))?;
+        for action in actions {
+            match action {
+                Action::Add(add) => {
+                    let file = self.data_file(&add).await?;
+                    if add.data_change {
+                        let rows = match self.read_file(&file).await {
+                            Ok(rows) => rows,
+                            // Compacted and cleaned up since.
+                            Err(error) if error.kind() == ErrorKind::NotFound => {
+                                return Ok(Next::Stale);
+                            }
+                            Err(error) => return Err(error),
+                        };
+                        commit.rows.extend(rows);
+                    }
+                    commit.added.push(file);
+                }
+                // Someone took rows out of the table: fold it again from what is left.
+                Action::Remove(remove) if remove.data_change => return Ok(Next::Stale),
+                Action::Remove(remove) => commit.removed.push(Tombstone {
+                    path: remove.path,
+                    removed_millis: remove.deletion_timestamp.unwrap_or_else(now_millis),
+                }),
+                Action::Metadata(metadata) => {
+                    commit.metadata = Some(
+                        serde_json::to_string(&metadata)
+                            .map_err(|error| Error::corrupt("oplog metadata").with_source(error))?,
+                    );
+                }
+                Action::Protocol(protocol) => {
+                    commit.protocol = Some(
+                        serde_json::to_string(&protocol)
+                            .map_err(|error| Error::corrupt("oplog protocol").with_source(error))?,
+                    );
+                }
+                _ => {}
+            }
+        }
+        Ok(Next::Commit(commit))
+    }
+
+    /// Writes `rows` as the version after `state`; they carry their transaction already.
+    pub async fn write(&self, state: &TableState, rows: Vec<OplogEntry>) -> Result<Written> {
+        let version = state.version + 1;
+        let first = rows.first().expect("a transaction has a row");
+        let mut log = LogWriter::new("WRITE", Some(first.txn), first.message.as_deref())?;
+        let metadata = state.metadata_with_all_columns()?;
+        if let Some(metadata) = &metadata {
+            log.push(&json!({"metaData": metadata}))?;
+        }
+        let file = self.write_file(&rows, version, Compression::UNCOMPRESSED).await?;
+        log.push(&Action::Add(add_action(&file, true)))?;
+        let path = file.path.clone();
+        let commit = Commit {
+            version,
+            log_crc: 0,
+            rows,
+            added: vec![file],
+            removed: Vec::new(),
+            metadata: metadata.map(|metadata| metadata.to_string()),
+            protocol: None,
+        };
+        let written = self.write_log(commit, log.finish()).await;
+        if !matches!(written, Ok(Written::Done(_))) {
+            // Not named by any commit; a file that stays is found by `find_leftovers`.
+            let _ = self.store.delete(&Path::from(path)).await;
+        }
+        written
+    }
+
+    /// Puts the log file of `commit`, if its version is free and not below the checkpoint.
+    async fn write_log(&self, mut commit: Commit, bytes: Bytes) -> Result<Written> {
+        let version = commit.version;
+        commit.log_crc = crc32fast::hash(&bytes);
+        match self.log.write_commit_entry(version, CommitOrBytes::LogBytes(bytes), Uuid::nil()).await
+        {
+            Ok(()) => {}
+            Err(TransactionError::VersionAlreadyExists(_)) => return Ok(Written::Lost),
+            Err(error) => return Err(self.failed("writing the oplog", error)),
+        }
+        match self.store.head(&commit_uri_from_version(Some(version - 1))).await {
+            Ok(_) => Ok(Written::Done(commit)),
+            Err(object_store::Error::NotFound { .. }) => {
+                self.store
+                    .delete(&commit_uri_from_version(Some(version)))
+                    .await
+                    .map_err(|error| self.failed("taking back a commit below the checkpoint", error))?;
+                Ok(Written::Stale)
+            }
+            Err(error) => Err(self.failed("checking a commit", error)),
+        }
+    }
+
+    /// Whether the next commit should be followed by [`Oplog::maintain`].
+    pub fn needs_maintenance(&self, state: &TableState) -> bool {
+        state.version >= state.checkpoint + CHECKPOINT_COMMITS
+    }
+
+    /// Compacts, writes a checkpoint and cleans up, as far as each is due; applies to `state` what it
+    /// did and returns the compaction's commit, if there was one.
+    ///
+    /// A race lost to another writer leaves the rest to the next time.
+    pub async fn maintain(&self, state: &mut TableState) -> Result<Option<Commit>> {
+        let compacted = match self.compact(state).await? {
+            Some(Written::Done(commit)) => {
+                state.apply(&commit)?;
+                Some(commit)
+            }
+            Some(_) => return Ok(None),
+            None => None,
+        };
+        self.write_checkpoint(state).await?;
+        state.checkpoint_before = state.checkpoint;
+        state.checkpoint = state.version;
+        self.clean_up(state).await?;
+        Ok(compacted)
+    }
+
+    async fn compact(&self, state: &TableState) -> Result<Option<Written>> {
+        let mut tiers: HashMap<u32, Vec<&DataFile>> = HashMap::new();
+        for file in state.files.iter().filter(|file| file.rows <= MERGE_ROWS_MAX) {
+            tiers.entry(file.rows.max(1).ilog2() / MERGE_FILES.ilog2()).or_default().push(file);
+        }
+        let merged: Vec<&DataFile> =
+            tiers.into_values().filter(|files| files.len() >= MERGE_FILES).flatten().collect();
+        if merged.is_empty() {
+            return Ok(None);
+        }
+        let mut rows = Vec::new();
+        for file in &merged {
+            rows.extend(self.read_file(file).await?);
+        }
+        rows.sort_by_key(|row| row.txn);
+        let version = state.version + 1;
+        let file = self.write_file(&rows, version, Compression::SNAPPY).await?;
+        let mut log = LogWriter::new("OPTIMIZE", None, None)?;
+        log.push(&Action::Add(add_action(&file, false)))?;
+        let removed_millis = now_millis();
+        let mut removed = Vec::new();
+        for file in merged {
+            log.push(&Action::Remove(Remove {
+                path: file.path.clone(),
+                data_change: false,
+                deletion_timestamp: Some(removed_millis),
+                extended_file_metadata: Some(true),
+                partition_values: Some(HashMap::new()),
+                size: Some(file.size_bytes),
+                ..Remove::default()
+            }))?;
+            removed.push(Tombstone { path: file.path.clone(), removed_millis });
+        }
+        let path = file.path.clone();
+        let commit = Commit {
+            version,
+            log_crc: 0,
+            rows: Vec::new(),
+            added: vec![file],
+            removed,
+            metadata: None,
+            protocol: None,
+        };
+        let written = self.write_log(commit, log.finish()).await;
+        if !matches!(written, Ok(Written::Done(_))) {
+            let _ = self.store.delete(&Path::from(path)).await;
+        }
+        written.map(Some)
+    }
+
+    /// Writes the checkpoint of `state`: the files, the tombstones, the metadata and the protocol.
+    async fn write_checkpoint(&self, state: &TableState) -> Result<()> {
+        let mut rows = vec![
+            json!({"protocol": parse_json(&state.protocol)?}),
+            json!({"metaData": parse_json(&state.metadata)?}),
+        ];
+        rows.extend(state.files.iter().map(|file| json!({"add": add_action(file, false)})));
+        rows.extend(state.tombstones.iter().map(|tombstone| {
+            json!({"remove": {
+                "path": tombstone.path,
+                "deletionTimestamp": tombstone.removed_millis,
+                "dataChange": false,
+            }})
+        }));
+        let mut decoder =
+            datafusion::arrow::json::ReaderBuilder::new(checkpoint_schema()).build_decoder()?;
+        decoder.serialize(&rows)?;
+        let batch = decoder
+            .flush()?
+            .ok_or_else(|| Error::corrupt("oplog checkpoint: no rows"))?;
+        let bytes = encode(&batch, Compression::SNAPPY)?;
+        let size_bytes = bytes.len();
+        self.put(&checkpoint_path(state.version), bytes).await?;
+        let last = json!({
+            "version": state.version,
+            "size": rows.len(),
+            "sizeInBytes": size_bytes,
+            "numOfAddFiles": state.files.len(),
+        });
+        self.put(&Path::from("_delta_log/_last_checkpoint"), last.to_string().into()).await
+    }
+
+    /// Deletes log files and checkpoints from before the last checkpoint but one, in ascending order,
+    /// and compacted data files whose time is up.
+    async fn clean_up(&self, state: &mut TableState) -> Result<()> {
+        let keep = state.checkpoint_before;
+        for version in state.log_floor..keep {
+            self.delete(&commit_uri_from_version(Some(version))).await?;
+            self.delete(&checkpoint_path(version)).await?;
+        }
+        state.log_floor = state.log_floor.max(keep);
+        let now = now_millis();
+        let surplus = state.tombstones.len().saturating_sub(TOMBSTONES_MAX);
+        let (expired, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut state.tombstones).into_iter().enumerate().partition(
+                |(at, tombstone)| *at < surplus || now - tombstone.removed_millis > TOMBSTONE_MILLIS,
+            );
+        state.tombstones = kept.into_iter().map(|(_, tombstone)| tombstone).collect();
+        for (_, tombstone) in expired {
+            self.delete(&Path::from(tombstone.path)).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads all rows of `files`, in the order of their transactions.
+    pub async fn read_rows(&self, files: &[DataFile]) -> Result<Vec<OplogEntry>> {
+        let parts: Vec<Vec<OplogEntry>> = futures::stream::iter(files)
+            .map(|file| self.read_file(file))
+            .buffer_unordered(8)
+            .try_collect()
+            .await?;
+        let mut rows: Vec<OplogEntry> = parts.into_iter().flatten().collect();
+        rows.sort_by_key(|row| row.txn);
+        Ok(rows)
+    }
+
+    async fn read_file(&self, file: &DataFile) -> Result<Vec<OplogEntry>> {
+        let context = format!("oplog file {}", file.path);
+        let bytes = async { self.store.get(&Path::from(file.path.as_str())).await?.bytes().await }
+            .await
+            .map_err(|error| self.failed(&context, error))?;
+        let size_bytes = bytes.len();
+        if i64::try_from(size_bytes) != Ok(file.size_bytes) {
+            return Err(Error::corrupt(format!(
+                "{context} has {size_bytes} bytes, not {}",
+                file.size_bytes
+            )));
+        }
+        let damaged = |error: datafusion::parquet::errors::ParquetError| {
+            Error::corrupt(context.clone()).with_source(error)
+        };
+        let mut rows = Vec::with_capacity(usize::try_from(file.rows).unwrap_or(0));
+        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
+            .and_then(ParquetRecordBatchReaderBuilder::build)
+            .map_err(damaged)?;
+        for batch in reader {
+            decode_rows(&batch.map_err(|error| Error::corrupt(context.clone()).with_source(error))?, &mut rows)
+                .map_err(|error| error.context(&context))?;
+        }
+        Ok(rows)
+    }
+
+    async fn write_file(
+        &self,
+        rows: &[OplogEntry],
+        version: u64,
+        compression: Compression,
+    ) -> Result<DataFile> {
+        let bytes = encode(&encode_rows(rows)?, compression)?;
+        let file = DataFile {
+            // The version sorts a directory listing by age; the UUID makes the name unique.
+            path: format!("part-{version:020}-{}.parquet", Uuid::new_v4()),
+            size_bytes: i64::try_from(bytes.len()).expect("a file fits"),
+            rows: i64::try_from(rows.len()).expect("rows fit"),
+            txn_min: rows.iter().map(|row| row.txn).min().unwrap_or(0),
+            txn_max: rows.iter().map(|row| row.txn).max().unwrap_or(0),
+            modified_millis: now_millis(),
+        };
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        self.store
+            .put_opts(&Path::from(file.path.as_str()), bytes.into(), options)
+            .await
+            .map_err(|error| self.failed("writing the oplog", error))?;
+        Ok(file)
+    }
+
+    /// Describes the file of an add action; one written by others may lack statistics.
+    async fn data_file(&self, add: &Add) -> Result<DataFile> {
+        let mut file = DataFile {
+            path: add.path.clone(),
+            size_bytes: add.size,
+            rows: 0,
+            txn_min: 0,
+            txn_max: 0,
+            modified_millis: add.modification_time,
+        };
+        let stats: Option<Value> =
+            add.stats.as_deref().and_then(|stats| serde_json::from_str(stats).ok());
+        let number = |path: &str| stats.as_ref()?.pointer(path)?.as_i64();
+        match (number("/numRecords"), number("/minValues/txn"), number("/maxValues/txn")) {
+            (Some(rows), Some(txn_min), Some(txn_max)) => {
+                file.rows = rows;
+                file.txn_min = txn_min;
+                file.txn_max = txn_max;
+            }
+            _ => {
+                let rows = self.read_file(&file).await?;
+                file.rows = i64::try_from(rows.len()).expect("rows fit");
+                file.txn_min = rows.iter().map(|row| row.txn).min().unwrap_or(0);
+                file.txn_max = rows.iter().map(|row| row.txn).max().unwrap_or(0);
+            }
+        }
+        Ok(file)
+    }
+
+    async fn read_log(&self, version: u64) -> Result<Option<Bytes>> {
+        self.log
+            .read_commit_entry(version)
+            .await
+            .map_err(|error| self.failed("reading the oplog", error))
+    }
+
+    async fn put(&self, path: &Path, bytes: Bytes) -> Result<()> {
+        self.store
+            .put(path, bytes.into())
+            .await
+            .map(|_| ())
+            .map_err(|error| self.failed("writing the oplog", error))
+    }
+
+    async fn delete(&self, path: &Path) -> Result<()> {
+        match self.store.delete(path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.failed("cleaning up the oplog", error)),
+        }
+    }
+
+    fn failed(
+        &self,
+        doing: &str,
+        error: impl std::error::Error + Send + Sync + 'static,
+    ) -> Error {
+        let kind = if is_not_found(&error) { ErrorKind::NotFound } else { ErrorKind::Io };
+        Error::new(kind, format!("{doing} at {}", self.log.root_url())).with_source(error)
+    }
+}
+
+fn is_not_found(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut at = Some(error);
+    while let Some(error) = at {
+        if let Some(object_store::Error::NotFound { .. }) = error.downcast_ref() {
+            return true;
+        }
+        at = error.source();
+    }
+    false
+}
+
+impl TableState {
+    /// Applies the commit that follows.
+    pub fn apply(&mut self, commit: &Commit) -> Result<()> {
+        if commit.version != self.version + 1 {
+            return Err(Error::corrupt(format!(
+                "oplog version {} does not follow {}",
+                commit.version, self.version
+            )));
+        }
+        self.version = commit.version;
+        self.log_crc = commit.log_crc;
+        if let Some(last) = commit.rows.last() {
+            self.txn = self.txn.max(last.txn);
+            self.timestamp = self.timestamp.max(last.timestamp);
+        }
+        if !commit.removed.is_empty() {
+            let removed: HashSet<&str> =
+                commit.removed.iter().map(|tombstone| tombstone.path.as_str()).collect();
+            self.files.retain(|file| !removed.contains(file.path.as_str()));
+            self.tombstones.extend(commit.removed.iter().cloned());
+        }
+        self.files.extend(commit.added.iter().cloned());
+        if let Some(metadata) = &commit.metadata {
+            self.metadata.clone_from(metadata);
+        }
+        if let Some(protocol) = &commit.protocol {
+            self.protocol.clone_from(protocol);
+        }
+        Ok(())
+    }
+
+    /// Returns the metadata with the columns that the table lacks, or `None` if it has them all.
+    fn metadata_with_all_columns(&self) -> Result<Option<Value>> {
+        let mut metadata = parse_json(&self.metadata)?;
+        let schema: Value = metadata
+            .get("schemaString")
+            .and_then(Value::as_str)
+            .and_then(|text| serde_json::from_str(text).ok())
+            .ok_or_else(|| Error::corrupt("oplog metadata has no schema"))?;
+        let fields = schema.get("fields").and_then(Value::as_array).cloned().unwrap_or_default();
+        let names: HashSet<&str> =
+            fields.iter().filter_map(|field| field.get("name")?.as_str()).collect();
+        if COLUMNS.iter().all(|(name, _)| names.contains(name)) {
+            return Ok(None);
+        }
+        metadata["schemaString"] = Value::String(delta_schema(&fields));
+        Ok(Some(metadata))
+    }
+}
+
+/// The log file of one commit: one JSON action a line.
+struct LogWriter {
+    bytes: Vec<u8>,
+}
+
+impl LogWriter {
+    fn new(operation: &str, txn: Option<i64>, message: Option<&str>) -> Result<Self> {
+        let mut log = Self { bytes: Vec::with_capacity(1024) };
+        let mut info = json!({
+            "timestamp": now_millis(),
+            "operation": operation,
+            "operationParameters": {},
+            "isBlindAppend": operation == "WRITE",
+            "engineInfo": concat!("pond/", env!("CARGO_PKG_VERSION")),
+        });
+        if let Some(txn) = txn {
+            info["txn"] = txn.into();
+        }
+        if let Some(message) = message {
+            info["message"] = message.into();
+        }
+        log.push(&json!({"commitInfo": info}))?;
+        Ok(log)
+    }
+
+    fn push(&mut self, action: &impl Serialize) -> Result<()> {
+        serde_json::to_writer(&mut self.bytes, action)
+            .map_err(|error| Error::invalid("oplog action").with_source(error))?;
+        self.bytes.push(b'\n');
+        Ok(())
+    }
+
+    fn finish(self) -> Bytes {
+        self.bytes.into()
+    }
+}
+
+fn add_action(file: &DataFile, data_change: bool) -> Add {
+    let stats = json!({
+        "numRecords": file.rows,
+        "minValues": {"txn": file.txn_min},
+        "maxValues": {"txn": file.txn_max},
+        "nullCount": {"txn": 0},
+    });
+    Add {
+        path: file.path.clone(),
+        size: file.size_bytes,
+        modification_time: file.modified_millis,
+        data_change,
+        stats: Some(stats.to_string()),
+        ..Add::default()
+    }
+}
+
+/// Returns the Delta schema: `fields` as they are, then the columns of ours that they lack.
+fn delta_schema(fields: &[Value]) -> String {
+    let mut all = fields.to_vec();
+    for (name, delta_type) in COLUMNS {
+        if !fields.iter().any(|field| field.get("name").and_then(Value::as_str) == Some(name)) {
+            all.push(json!({"name": name, "type": delta_type, "nullable": true, "metadata": {}}));
+        }
+    }
+    json!({"type": "struct", "fields": all}).to_string()
+}
+
+fn checkpoint_path(version: u64) -> Path {
+    Path::from(format!("_delta_log/{version:020}.checkpoint.parquet"))
+}
+
+/// The columns of a classic checkpoint that we fill.
+fn checkpoint_schema() -> SchemaRef {
+    static SCHEMA: std::sync::LazyLock<SchemaRef> = std::sync::LazyLock::new(|| {
+        let field = |name: &str, data_type: DataType| Field::new(name, data_type, true);
+        let text = |name: &str| field(name, DataType::Utf8);
+        let long = |name: &str| field(name, DataType::Int64);
+        let flag = |name: &str| field(name, DataType::Boolean);
+        let map = |name: &str| {
+            let entries = DataType::Struct(
+                vec![Field::new("key", DataType::Utf8, false), text("value")].into(),
+            );
+            field(name, DataType::Map(Field::new("key_value", entries, false).into(), false))
+        };
+        let list = |name: &str| field(name, DataType::List(text("element").into()));
+        let group = |name: &str, fields: Vec<Field>| field(name, DataType::Struct(fields.into()));
+        Arc::new(Schema::new(vec![
+            group(
+                "protocol",
+                vec![
+                    field("minReaderVersion", DataType::Int32),
+                    field("minWriterVersion", DataType::Int32),
+                    list("readerFeatures"),
+                    list("writerFeatures"),
+                ],
+            ),
+            group(
+                "metaData",
+                vec![
+                    text("id"),
+                    text("name"),
+                    text("description"),
+                    group("format", vec![text("provider"), map("options")]),
+                    text("schemaString"),
+                    list("partitionColumns"),
+                    map("configuration"),
+                    long("createdTime"),
+                ],
+            ),
+            group(
+                "add",
+                vec![
+                    text("path"),
+                    map("partitionValues"),
+                    long("size"),
+                    long("modificationTime"),
+                    flag("dataChange"),
+                    text("stats"),
+                ],
+            ),
+            group("remove", vec![text("path"), long("deletionTimestamp"), flag("dataChange")]),
+        ]))
+    });
+    SCHEMA.clone()
+}
+
+fn parse_json(text: &str) -> Result<Value> {
+    serde_json::from_str(text).map_err(|error| Error::corrupt("oplog action").with_source(error))
+}
+
+fn encode(batch: &RecordBatch, compression: Compression) -> Result<Bytes> {
+    let properties = WriterProperties::builder()
+        .set_compression(compression)
+        .set_dictionary_enabled(batch.num_rows() > 8)
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .build();
+    let failed = |error| Error::invalid("encoding oplog rows").with_source(error);
+    let mut writer =
+        ArrowWriter::try_new(Vec::with_capacity(8192), batch.schema(), Some(properties))
+            .map_err(failed)?;
+    writer.write(batch).map_err(failed)?;
+    Ok(writer.into_inner().map_err(failed)?.into())
+}
+
+fn encode_rows(rows: &[OplogEntry]) -> Result<RecordBatch> {
+    fn text<'a>(values: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
+        let mut builder = StringBuilder::new();
+        values.for_each(|value| builder.append_option(value));
+        Arc::new(builder.finish())
+    }
+    fn long(values: impl Iterator<Item = Option<i64>>) -> ArrayRef {
+        let mut builder = Int64Builder::new();
+        values.for_each(|value| builder.append_option(value));
+        Arc::new(builder.finish())
+    }
+    let mut times = TimestampMicrosecondBuilder::new().with_timezone("UTC");
+    let mut deleted = BooleanBuilder::new();
+    let mut content = BinaryBuilder::new();
+    for row in rows {
+        times.append_value(row.timestamp);
+        deleted.append_value(row.deleted);
+        content.append_option(row.content.as_deref());
+    }
+    let ids: Vec<String> = rows.iter().map(|row| row.node_id.to_string()).collect();
+    let parents: Vec<String> = rows.iter().map(|row| row.parent_id.to_string()).collect();
+    let columns = vec![
+        long(rows.iter().map(|row| Some(row.txn))),
+        Arc::new(times.finish()),
+        text(rows.iter().map(|row| row.message.as_deref())),
+        text(ids.iter().map(|id| Some(id.as_str()))),
+        text(parents.iter().map(|id| Some(id.as_str()))),
+        text(rows.iter().map(|row| Some(row.name.as_str()))),
+        text(rows.iter().map(|row| Some(row.entry_type.as_str()))),
+        Arc::new(deleted.finish()),
+        long(rows.iter().map(|row| Some(row.version))),
+        text(rows.iter().map(|row| row.factory.as_deref())),
+        Arc::new(content.finish()),
+        text(rows.iter().map(|row| row.sha256.as_deref())),
+        long(rows.iter().map(|row| row.size)),
+        text(rows.iter().map(|row| row.arrow_schema.as_deref())),
+        text(rows.iter().map(|row| row.statistics.as_deref())),
+        text(rows.iter().map(|row| row.temporal_column.as_deref())),
+        long(rows.iter().map(|row| row.min_time)),
+        long(rows.iter().map(|row| row.max_time)),
+        text(rows.iter().map(|row| row.attributes.as_deref())),
+    ];
+    Ok(RecordBatch::try_new(oplog_schema(), columns)?)
+}
+
+/// Appends the rows of a batch, whose columns are found by name; a missing one is null.
+fn decode_rows(batch: &RecordBatch, rows: &mut Vec<OplogEntry>) -> Result<()> {
+    let schema = oplog_schema();
+    let columns: HashMap<&str, ArrayRef> = schema
+        .fields()
+        .iter()
+        .filter_map(|field| {
+            let column = batch.column_by_name(field.name())?;
+            Some(cast(column, field.data_type()).map(|column| (field.name().as_str(), column)))
+        })
+        .collect::<Result<_, _>>()?;
+    let text = |name: &str, row: usize| {
+        let column = columns.get(name)?.as_string::<i32>();
+        column.is_valid(row).then(|| column.value(row).to_owned())
+    };
+    let long = |name: &str, row: usize| {
+        let column = columns.get(name)?.as_primitive::<Int64Type>();
+        column.is_valid(row).then(|| column.value(row))
+    };
+    let time = |name: &str, row: usize| {
+        let column = columns.get(name)?.as_primitive::<TimestampMicrosecondType>();
+        column.is_valid(row).then(|| column.value(row))
+    };
+    let lacks = |name: &str, row: usize| Error::corrupt(format!("row {row} has no {name}"));
+    for row in 0..batch.num_rows() {
+        let required = |name: &str| text(name, row).ok_or_else(|| lacks(name, row));
+        rows.push(OplogEntry {
+            txn: long("txn", row).ok_or_else(|| lacks("txn", row))?,
+            timestamp: time("timestamp", row).unwrap_or(0),
+            message: text("message", row),
+            node_id: NodeId::parse(&required("node_id")?)?,
+            parent_id: NodeId::parse(&required("parent_id")?)?,
+            name: required("name")?,
+            entry_type: EntryType::parse(&required("entry_type")?)?,
+            deleted: columns
+                .get("deleted")
+                .is_some_and(|column| column.is_valid(row) && column.as_boolean().value(row)),
+            version: long("version", row).unwrap_or(1),
+            factory: text("factory", row),
+            content: columns.get("content").and_then(|column| {
+                let column = column.as_binary::<i32>();
+                column.is_valid(row).then(|| Bytes::copy_from_slice(column.value(row)))
+            }),
+            sha256: text("sha256", row),
+            size: long("size", row),
+            arrow_schema: text("arrow_schema", row),
+            statistics: text("statistics", row),
+            temporal_column: text("temporal_column", row),
+            min_time: long("min_time", row),
+            max_time: long("max_time", row),
+            attributes: text("attributes", row),
+        });
+    }
+    Ok(())
+}
+
+fn now_millis() -> i64 {
+    crate::entry::now_micros() / 1000
+}

@@ -101,6 +101,11 @@ impl NodeId {
             .map_err(|error| Error::corrupt(format!("node id '{text}'")).with_source(error))
     }
 
+    /// Returns the id with these bytes.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+
     /// Returns the sixteen bytes, which sort as the id does.
     pub fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
@@ -141,6 +146,7 @@ pub struct OplogEntry {
     /// The factory of a dynamic node; `None` or [`STATIC_FACTORY`] for a static one.
     pub factory: Option<String>,
     /// Inline bytes, a dynamic node's configuration as JSON, or a symlink's target.
+    #[serde(with = "optional_bytes")]
     pub content: Option<Bytes>,
     /// SHA-256 of the content, in hex, where it is a blob or inline bytes.
     pub sha256: Option<String>,
@@ -196,5 +202,24 @@ impl OplogEntry {
         let attributes: serde_json::Value =
             serde_json::from_str(self.attributes.as_deref()?).ok()?;
         attributes.get("comment")?.as_str().map(str::to_owned)
+    }
+}
+
+/// `Bytes` has no serde support of its own without a feature that every crate would then carry.
+mod optional_bytes {
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(
+        bytes: &Option<Bytes>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        bytes.as_deref().serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Bytes>, D::Error> {
+        Ok(Option::<Vec<u8>>::deserialize(deserializer)?.map(Bytes::from))
     }
 }

@@ -45,6 +45,7 @@ pub struct Index {
     path: PathBuf,
     file: File,
     blocks: Vec<BlockRef>,
+    entries: usize,
     kept: Mutex<HashMap<usize, Bytes>>,
 }
 
@@ -61,6 +62,7 @@ impl Index {
         file.write_all(MAGIC).map_err(failed)?;
         let mut offset = MAGIC.len() as u64;
         let mut blocks = Vec::new();
+        let mut entries = 0_u64;
         let mut block = Vec::with_capacity(2 * BLOCK_BYTES);
         let mut first_key = Vec::new();
         let mut end_block = |block: &mut Vec<u8>, first_key: &mut Vec<u8>| -> Result<()> {
@@ -79,6 +81,7 @@ impl Index {
         };
         for pair in pairs {
             let (key, value) = pair?;
+            entries += 1;
             if block.is_empty() {
                 first_key.clone_from(&key);
             }
@@ -96,7 +99,7 @@ impl Index {
         if !block.is_empty() {
             end_block(&mut block, &mut first_key)?;
         }
-        let list = postcard::to_allocvec(&blocks)
+        let list = postcard::to_allocvec(&(entries, &blocks))
             .map_err(|error| Error::invalid(path.display().to_string()).with_source(error))?;
         let length = u32::try_from(list.len())
             .map_err(|_| Error::invalid(format!("{}: too many blocks", path.display())))?;
@@ -131,8 +134,14 @@ impl Index {
         if crc32fast::hash(&list) != crc {
             return Err(damaged());
         }
-        let blocks = postcard::from_bytes(&list).map_err(|_| damaged())?;
-        Ok(Self { path: path.to_owned(), file, blocks, kept: Mutex::default() })
+        let (entries, blocks): (u64, _) = postcard::from_bytes(&list).map_err(|_| damaged())?;
+        let entries = usize::try_from(entries).map_err(|_| damaged())?;
+        Ok(Self { path: path.to_owned(), file, blocks, entries, kept: Mutex::default() })
+    }
+
+    /// Returns the number of pairs.
+    pub fn entries(&self) -> usize {
+        self.entries
     }
 
     /// Returns the value of `key`.
@@ -149,7 +158,10 @@ impl Index {
     }
 
     /// Iterates over the pairs whose key is at least `from`, in order.
-    pub fn range(self: &Arc<Self>, from: &[u8]) -> impl Iterator<Item = Result<(Bytes, Bytes)>> + use<> {
+    pub fn range(
+        self: &Arc<Self>,
+        from: &[u8],
+    ) -> impl Iterator<Item = Result<(Bytes, Bytes)>> + use<> {
         let index = self.clone();
         let from = from.to_vec();
         let first = self
@@ -161,7 +173,9 @@ impl Index {
                 Ok(bytes) => pairs_or_error(Ok(Pairs::new(bytes))),
                 Err(error) => pairs_or_error(Err(error)),
             })
-            .skip_while(move |pair| pair.as_ref().is_ok_and(|(key, _)| key.as_ref() < from.as_slice()))
+            .skip_while(move |pair| {
+                pair.as_ref().is_ok_and(|(key, _)| key.as_ref() < from.as_slice())
+            })
     }
 
     fn block(&self, number: usize) -> Result<Bytes> {
@@ -188,9 +202,7 @@ impl Index {
 }
 
 /// The pairs of one block, or the one error that reading it gave.
-fn pairs_or_error(
-    pairs: Result<Pairs>,
-) -> Box<dyn Iterator<Item = Result<(Bytes, Bytes)>> + Send> {
+fn pairs_or_error(pairs: Result<Pairs>) -> Box<dyn Iterator<Item = Result<(Bytes, Bytes)>> + Send> {
     match pairs {
         Ok(pairs) => Box::new(pairs.map(Ok)),
         Err(error) => Box::new(std::iter::once(Err(error))),
@@ -215,8 +227,9 @@ impl Iterator for Pairs {
         if self.rest.is_empty() {
             return None;
         }
-        let length =
-            |at: usize| u32::from_le_bytes(self.rest[at..at + 4].try_into().expect("4 bytes")) as usize;
+        let length = |at: usize| {
+            u32::from_le_bytes(self.rest[at..at + 4].try_into().expect("4 bytes")) as usize
+        };
         let (key_length, value_length) = (length(0), length(4));
         let mut pair = self.rest.split_to(8 + key_length + value_length);
         let mut key = pair.split_off(8);

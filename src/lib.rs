@@ -8,11 +8,21 @@ pub mod entry;
 pub mod error;
 pub mod glob;
 pub mod path;
+// storage
+pub mod index;
+pub mod oplog;
+pub mod store;
+// file system
+mod namespace;
+pub mod pond;
+pub mod snapshot;
+pub mod transaction;
 // nodes
 pub mod cache;
 pub mod format;
 pub mod node;
 // dynamic nodes
 pub mod factory;
+pub mod tree;
 
 pub use error::{Error, ErrorKind, Result};

@@ -272,8 +272,11 @@ impl Oplog {
         let version = snapshot.version();
         let mut files = Vec::new();
         for file in snapshot.log_data().iter() {
-            let add = file.add_action();
-            files.push(self.data_file(&add).await?);
+            let (path, stats) = (file.path().into_owned(), file.stats());
+            files.push(
+                self.data_file(path, file.size(), file.modification_time(), stats.as_deref())
+                    .await?,
+            );
         }
         let metadata = serde_json::to_value(snapshot.metadata())
             .map_err(|error| Error::corrupt("oplog metadata").with_source(error))?;
@@ -367,7 +370,9 @@ impl Oplog {
         for action in actions {
             match action {
                 Action::Add(add) => {
-                    let file = self.data_file(&add).await?;
+                    let file = self
+                        .data_file(add.path, add.size, add.modification_time, add.stats.as_deref())
+                        .await?;
                     if add.data_change {
                         let rows = match self.read_file(&file).await {
                             Ok(rows) => rows,
@@ -388,16 +393,16 @@ impl Oplog {
                     removed_millis: remove.deletion_timestamp.unwrap_or_else(now_millis),
                 }),
                 Action::Metadata(metadata) => {
-                    commit.metadata = Some(
-                        serde_json::to_string(&metadata)
-                            .map_err(|error| Error::corrupt("oplog metadata").with_source(error))?,
-                    );
+                    commit.metadata =
+                        Some(serde_json::to_string(&metadata).map_err(|error| {
+                            Error::corrupt("oplog metadata").with_source(error)
+                        })?);
                 }
                 Action::Protocol(protocol) => {
-                    commit.protocol = Some(
-                        serde_json::to_string(&protocol)
-                            .map_err(|error| Error::corrupt("oplog protocol").with_source(error))?,
-                    );
+                    commit.protocol =
+                        Some(serde_json::to_string(&protocol).map_err(|error| {
+                            Error::corrupt("oplog protocol").with_source(error)
+                        })?);
                 }
                 _ => {}
             }
@@ -427,18 +432,26 @@ impl Oplog {
             protocol: None,
         };
         let written = self.write_log(commit, log.finish()).await;
-        if !matches!(written, Ok(Written::Done(_))) {
-            // Not named by any commit; a file that stays is found by `find_leftovers`.
+        self.drop_unless_committed(&written, path).await;
+        written
+    }
+
+    /// Deletes a data file that no commit will name. After an error the commit may be there all the
+    /// same, so the file stays; if it is not, `find_leftovers` finds it.
+    async fn drop_unless_committed(&self, written: &Result<Written>, path: String) {
+        if matches!(written, Ok(Written::Lost | Written::Stale)) {
             let _ = self.store.delete(&Path::from(path)).await;
         }
-        written
     }
 
     /// Puts the log file of `commit`, if its version is free and not below the checkpoint.
     async fn write_log(&self, mut commit: Commit, bytes: Bytes) -> Result<Written> {
         let version = commit.version;
         commit.log_crc = crc32fast::hash(&bytes);
-        match self.log.write_commit_entry(version, CommitOrBytes::LogBytes(bytes), Uuid::nil()).await
+        match self
+            .log
+            .write_commit_entry(version, CommitOrBytes::LogBytes(bytes), Uuid::nil())
+            .await
         {
             Ok(()) => {}
             Err(TransactionError::VersionAlreadyExists(_)) => return Ok(Written::Lost),
@@ -447,10 +460,9 @@ impl Oplog {
         match self.store.head(&commit_uri_from_version(Some(version - 1))).await {
             Ok(_) => Ok(Written::Done(commit)),
             Err(object_store::Error::NotFound { .. }) => {
-                self.store
-                    .delete(&commit_uri_from_version(Some(version)))
-                    .await
-                    .map_err(|error| self.failed("taking back a commit below the checkpoint", error))?;
+                self.store.delete(&commit_uri_from_version(Some(version))).await.map_err(
+                    |error| self.failed("taking back a commit below the checkpoint", error),
+                )?;
                 Ok(Written::Stale)
             }
             Err(error) => Err(self.failed("checking a commit", error)),
@@ -526,9 +538,7 @@ impl Oplog {
             protocol: None,
         };
         let written = self.write_log(commit, log.finish()).await;
-        if !matches!(written, Ok(Written::Done(_))) {
-            let _ = self.store.delete(&Path::from(path)).await;
-        }
+        self.drop_unless_committed(&written, path).await;
         written.map(Some)
     }
 
@@ -549,9 +559,7 @@ impl Oplog {
         let mut decoder =
             datafusion::arrow::json::ReaderBuilder::new(checkpoint_schema()).build_decoder()?;
         decoder.serialize(&rows)?;
-        let batch = decoder
-            .flush()?
-            .ok_or_else(|| Error::corrupt("oplog checkpoint: no rows"))?;
+        let batch = decoder.flush()?.ok_or_else(|| Error::corrupt("oplog checkpoint: no rows"))?;
         let bytes = encode(&batch, Compression::SNAPPY)?;
         let size_bytes = bytes.len();
         self.put(&checkpoint_path(state.version), bytes).await?;
@@ -575,10 +583,12 @@ impl Oplog {
         state.log_floor = state.log_floor.max(keep);
         let now = now_millis();
         let surplus = state.tombstones.len().saturating_sub(TOMBSTONES_MAX);
-        let (expired, kept): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut state.tombstones).into_iter().enumerate().partition(
-                |(at, tombstone)| *at < surplus || now - tombstone.removed_millis > TOMBSTONE_MILLIS,
-            );
+        let (expired, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut state.tombstones)
+            .into_iter()
+            .enumerate()
+            .partition(|(at, tombstone)| {
+                *at < surplus || now - tombstone.removed_millis > TOMBSTONE_MILLIS
+            });
         state.tombstones = kept.into_iter().map(|(_, tombstone)| tombstone).collect();
         for (_, tombstone) in expired {
             self.delete(&Path::from(tombstone.path)).await?;
@@ -618,8 +628,11 @@ impl Oplog {
             .and_then(ParquetRecordBatchReaderBuilder::build)
             .map_err(damaged)?;
         for batch in reader {
-            decode_rows(&batch.map_err(|error| Error::corrupt(context.clone()).with_source(error))?, &mut rows)
-                .map_err(|error| error.context(&context))?;
+            decode_rows(
+                &batch.map_err(|error| Error::corrupt(context.clone()).with_source(error))?,
+                &mut rows,
+            )
+            .map_err(|error| error.context(&context))?;
         }
         Ok(rows)
     }
@@ -648,18 +661,17 @@ impl Oplog {
         Ok(file)
     }
 
-    /// Describes the file of an add action; one written by others may lack statistics.
-    async fn data_file(&self, add: &Add) -> Result<DataFile> {
-        let mut file = DataFile {
-            path: add.path.clone(),
-            size_bytes: add.size,
-            rows: 0,
-            txn_min: 0,
-            txn_max: 0,
-            modified_millis: add.modification_time,
-        };
-        let stats: Option<Value> =
-            add.stats.as_deref().and_then(|stats| serde_json::from_str(stats).ok());
+    /// Describes a file that the log names; one written by others may lack statistics.
+    async fn data_file(
+        &self,
+        path: String,
+        size_bytes: i64,
+        modified_millis: i64,
+        stats: Option<&str>,
+    ) -> Result<DataFile> {
+        let mut file =
+            DataFile { path, size_bytes, rows: 0, txn_min: 0, txn_max: 0, modified_millis };
+        let stats: Option<Value> = stats.and_then(|stats| serde_json::from_str(stats).ok());
         let number = |path: &str| stats.as_ref()?.pointer(path)?.as_i64();
         match (number("/numRecords"), number("/minValues/txn"), number("/maxValues/txn")) {
             (Some(rows), Some(txn_min), Some(txn_max)) => {
@@ -699,11 +711,7 @@ impl Oplog {
         }
     }
 
-    fn failed(
-        &self,
-        doing: &str,
-        error: impl std::error::Error + Send + Sync + 'static,
-    ) -> Error {
+    fn failed(&self, doing: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
         let kind = if is_not_found(&error) { ErrorKind::NotFound } else { ErrorKind::Io };
         Error::new(kind, format!("{doing} at {}", self.log.root_url())).with_source(error)
     }

@@ -82,7 +82,7 @@ impl PondPath {
     }
 
     /// Iterates over the names from the root down.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub fn names(&self) -> impl DoubleEndedIterator<Item = &str> {
         self.0.split('/').filter(|name| !name.is_empty())
     }
 

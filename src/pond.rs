@@ -1,0 +1,314 @@
+//! A pond: one oplog, its newest snapshot, and the commit loop.
+//!
+//! Commits are optimistic. A transaction is written as the version after the newest this handle
+//! knows; if another writer has that version, its rows are read, the transaction is rebased (or told
+//! `Conflict`) and written again. Commits of one process queue for the handle's lock; those of others
+//! race for the log file's name.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use tokio::sync::Mutex;
+use url::Url;
+
+use crate::entry::now_micros;
+use crate::error::{Error, ErrorKind, Result};
+use crate::namespace::Namespace;
+use crate::oplog::{Next, Oplog, TableState, Written};
+use crate::snapshot::Snapshot;
+use crate::store::{Durability, DurableStore};
+use crate::transaction::Transaction;
+
+/// Times a commit is tried before the pond is called too busy. Each lost race means that another
+/// writer got through.
+const COMMIT_ATTEMPTS_MAX: u32 = 200;
+/// Longest wait between two attempts.
+const BACKOFF_MAX: Duration = Duration::from_millis(20);
+
+/// How a pond is opened.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PondOptions {
+    /// When a commit counts as done.
+    pub durability: Durability,
+}
+
+/// An open pond; clones share it.
+#[derive(Debug, Clone)]
+pub struct Pond {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    dir: Option<PathBuf>,
+    oplog: Oplog,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    table: TableState,
+    snapshot: Arc<Snapshot>,
+    namespace: Option<Namespace>,
+}
+
+/// What a commit reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// Number of the transaction.
+    pub txn: i64,
+    /// Its time, microseconds since 1970 UTC.
+    pub timestamp: i64,
+}
+
+/// One transaction of the past.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogEntry {
+    /// Number of the transaction.
+    pub txn: i64,
+    /// Its time, microseconds since 1970 UTC.
+    pub timestamp: i64,
+    /// The statement, or the user's words.
+    pub message: Option<String>,
+    /// Number of rows it wrote.
+    pub changes: i64,
+}
+
+impl Pond {
+    /// Makes a new pond in `dir`, which may exist if it holds no pond.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if there is one; `Io`.
+    pub async fn init(dir: &Path, options: PondOptions) -> Result<Self> {
+        let failed = |error| Error::io(format!("'{}'", dir.display()), error);
+        let oplog_dir = std::path::absolute(dir).map_err(failed)?.join("oplog");
+        crate::store::create_dirs(&oplog_dir, options.durability).map_err(failed)?;
+        let dir = dir.canonicalize().map_err(failed)?;
+        let oplog = local_oplog(&dir, options)?;
+        let table = oplog.create().await.map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => Error::new(
+                ErrorKind::AlreadyExists,
+                format!("'{}' already holds a pond", dir.display()),
+            ),
+            _ => error,
+        })?;
+        let mut namespace = Namespace::new(dir.join("cache"));
+        let _ = namespace.save(&table, &Snapshot::default());
+        let state = State { table, snapshot: Arc::default(), namespace: Some(namespace) };
+        Ok(Self::new(Some(dir), oplog, state))
+    }
+
+    /// Opens the pond in `dir`.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none; `Corrupt` if it cannot be read.
+    pub async fn open(dir: &Path, options: PondOptions) -> Result<Self> {
+        if !dir.join("oplog/_delta_log").is_dir() {
+            return Err(Error::not_found(format!("no pond in '{}'", dir.display()))
+                .with_hint(format!("make one: pond init {}", dir.display())));
+        }
+        let dir =
+            dir.canonicalize().map_err(|error| Error::io(format!("'{}'", dir.display()), error))?;
+        let oplog = local_oplog(&dir, options)?;
+        let mut namespace = Namespace::new(dir.join("cache"));
+        let cached = match namespace.load() {
+            Some((table, snapshot)) if oplog.is_current(&table).await? => Some((table, snapshot)),
+            _ => None,
+        };
+        let (state, from_cache) = match cached {
+            Some((table, snapshot)) => {
+                (State { table, snapshot: Arc::new(snapshot), namespace: Some(namespace) }, true)
+            }
+            None => {
+                namespace.clear();
+                (load(&oplog, Some(namespace)).await?, false)
+            }
+        };
+        let pond = Self::new(Some(dir), oplog, state);
+        let mut state = pond.inner.state.lock().await;
+        pond.catch_up(&mut state, from_cache).await?;
+        drop(state);
+        Ok(pond)
+    }
+
+    /// Makes an empty pond in memory, which is gone with its last handle.
+    pub async fn transient() -> Result<Self> {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let url = Url::parse("memory:///").expect("a constant");
+        let oplog = Oplog::new(store.clone(), store, &url);
+        let table = oplog.create().await?;
+        let state = State { table, snapshot: Arc::default(), namespace: None };
+        Ok(Self::new(None, oplog, state))
+    }
+
+    fn new(dir: Option<PathBuf>, oplog: Oplog, state: State) -> Self {
+        Self { inner: Arc::new(Inner { dir, oplog, state: Mutex::new(state) }) }
+    }
+
+    /// Returns the pond's directory; `None` for one in memory.
+    pub fn dir(&self) -> Option<&Path> {
+        self.inner.dir.as_deref()
+    }
+
+    /// Returns the newest snapshot, other processes' commits included.
+    pub async fn snapshot(&self) -> Result<Arc<Snapshot>> {
+        let mut state = self.inner.state.lock().await;
+        self.catch_up(&mut state, false).await?;
+        Ok(state.snapshot.clone())
+    }
+
+    /// Begins a transaction on the newest snapshot.
+    pub async fn begin(&self, message: Option<String>) -> Result<Transaction> {
+        Ok(Transaction::new(self.snapshot().await?, message))
+    }
+
+    /// Publishes a transaction: when this returns, it is durable and visible to all.
+    ///
+    /// # Errors
+    /// `Conflict` if another transaction changed the same path first; nothing was written then.
+    pub async fn commit(&self, transaction: Transaction) -> Result<Committed> {
+        let mut state = self.inner.state.lock().await;
+        let mut transaction = transaction;
+        for attempt in 0..COMMIT_ATTEMPTS_MAX {
+            if transaction.base().txn() != state.snapshot.txn() {
+                transaction = transaction.rebase(state.snapshot.clone())?;
+            }
+            if transaction.is_empty() {
+                let snapshot = &state.snapshot;
+                return Ok(Committed { txn: snapshot.txn(), timestamp: snapshot.timestamp() });
+            }
+            let committed = Committed {
+                txn: state.table.txn + 1,
+                // Time never runs backwards in the log, whatever the clock does.
+                timestamp: now_micros().max(state.table.timestamp + 1),
+            };
+            let rows = transaction.stamped(committed.txn, committed.timestamp);
+            match self.inner.oplog.write(&state.table, rows).await? {
+                Written::Done(commit) => {
+                    state.apply(&commit)?;
+                    if let Some(namespace) = &state.namespace {
+                        // The next to open reads the commit from the oplog instead.
+                        let _ = namespace.append(&commit);
+                    }
+                    self.maintain(&mut state).await;
+                    return Ok(committed);
+                }
+                Written::Lost => {
+                    tokio::time::sleep(backoff(attempt)).await;
+                    self.catch_up(&mut state, false).await?;
+                }
+                Written::Stale => self.reload(&mut state).await?,
+            }
+        }
+        Err(Error::new(
+            ErrorKind::Conflict,
+            format!("the pond is too busy: {COMMIT_ATTEMPTS_MAX} commits came first"),
+        )
+        .with_hint("nothing was written; try again"))
+    }
+
+    /// Returns the transactions of the past, oldest first.
+    pub async fn log(&self) -> Result<Vec<LogEntry>> {
+        let mut state = self.inner.state.lock().await;
+        self.catch_up(&mut state, false).await?;
+        let mut log: Vec<LogEntry> = Vec::new();
+        for row in self.inner.oplog.read_rows(&state.table.files).await? {
+            match log.last_mut() {
+                Some(last) if last.txn == row.txn => last.changes += 1,
+                _ => log.push(LogEntry {
+                    txn: row.txn,
+                    timestamp: row.timestamp,
+                    message: row.message,
+                    changes: 1,
+                }),
+            }
+        }
+        Ok(log)
+    }
+
+    /// Applies the commits that others made since. With `append`, the cache learns of them, too.
+    async fn catch_up(&self, state: &mut State, append: bool) -> Result<()> {
+        loop {
+            match self.inner.oplog.next(&state.table).await? {
+                Next::Commit(commit) => {
+                    state.apply(&commit)?;
+                    if append && let Some(namespace) = &state.namespace {
+                        let _ = namespace.append(&commit);
+                    }
+                }
+                Next::Newest => return Ok(()),
+                Next::Stale => self.reload(state).await?,
+            }
+        }
+    }
+
+    async fn reload(&self, state: &mut State) -> Result<()> {
+        let namespace = state.namespace.take();
+        *state = load(&self.inner.oplog, namespace).await?;
+        Ok(())
+    }
+
+    /// Keeps the oplog small. A failure is not the commit's: it is tried again after the next one.
+    async fn maintain(&self, state: &mut State) {
+        if !self.inner.oplog.needs_maintenance(&state.table) {
+            return;
+        }
+        let _ = self.inner.oplog.maintain(&mut state.table).await;
+        state.save();
+    }
+}
+
+impl State {
+    fn apply(&mut self, commit: &crate::oplog::Commit) -> Result<()> {
+        self.table.apply(commit)?;
+        if !commit.rows.is_empty() {
+            let snapshot = Arc::make_mut(&mut self.snapshot);
+            commit.rows.iter().try_for_each(|row| snapshot.apply(row))?;
+        }
+        Ok(())
+    }
+
+    fn save(&mut self) {
+        if let Some(namespace) = &mut self.namespace
+            && let Ok(snapshot) = namespace.save(&self.table, &self.snapshot)
+        {
+            self.snapshot = Arc::new(snapshot);
+        }
+    }
+}
+
+/// Folds the whole oplog: the slow way, for when the cache does not help.
+async fn load(oplog: &Oplog, namespace: Option<Namespace>) -> Result<State> {
+    let mut table = oplog.load().await?;
+    let mut snapshot = Snapshot::default();
+    for row in oplog.read_rows(&table.files).await? {
+        snapshot.apply(&row)?;
+    }
+    table.txn = snapshot.txn();
+    table.timestamp = snapshot.timestamp();
+    let mut state = State { table, snapshot: Arc::new(snapshot), namespace };
+    state.save();
+    Ok(state)
+}
+
+fn local_oplog(dir: &Path, options: PondOptions) -> Result<Oplog> {
+    let failed = |error: object_store::Error| {
+        Error::new(ErrorKind::Io, format!("'{}'", dir.display())).with_source(error)
+    };
+    let oplog_dir = dir.join("oplog");
+    let url = Url::from_directory_path(&oplog_dir)
+        .map_err(|()| Error::invalid(format!("'{}' is not an absolute path", dir.display())))?;
+    let store = Arc::new(DurableStore::new(&oplog_dir, options.durability).map_err(failed)?);
+    let root = Arc::new(DurableStore::new(Path::new("/"), options.durability).map_err(failed)?);
+    Ok(Oplog::new(store, root, &url))
+}
+
+/// A random wait that grows with the attempts, so that racing writers fall out of step.
+fn backoff(attempt: u32) -> Duration {
+    use std::hash::{BuildHasher, RandomState};
+    let most = BACKOFF_MAX.min(Duration::from_micros(200) * (attempt + 1));
+    most.mul_f64(RandomState::new().hash_one(attempt) as f64 / u64::MAX as f64)
+}

@@ -1,0 +1,320 @@
+//! A snapshot: the tree of stored nodes at one transaction, a pure fold of the oplog's rows.
+//!
+//! The tree is a sorted map of bytes to bytes, kept in two layers: an immutable [`Index`] file in the
+//! cache, which may hold millions of nodes and is read only where it is asked, and an in-memory
+//! overlay of what came since, which is a persistent map, so that copying a snapshot and changing the
+//! copy costs nothing to the original. Three kinds of keys:
+//!
+//! ```text
+//! 1 | parent id | name      → the newest row of the node called so there
+//! 2 | node id               → parent id, name
+//! 3 | node id | version     → the newest row of that version of a series
+//! ```
+//!
+//! A removed directory takes what is below out of the tree by becoming unreachable, so removing and
+//! renaming are one row whatever is below.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use imbl::OrdMap;
+
+use crate::entry::{EntryType, NodeId, OplogEntry};
+use crate::error::{Error, Result};
+use crate::index::Index;
+use crate::path::PondPath;
+
+/// Most links followed before a path is called a loop, as on Linux.
+pub const SYMLINKS_MAX: usize = 40;
+
+/// Changes on top of the base: a value, or `None` for a key that is gone.
+pub(crate) type Overlay = OrdMap<Vec<u8>, Option<Bytes>>;
+
+/// The tree at one transaction.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    txn: i64,
+    timestamp: i64,
+    base: Option<Arc<Index>>,
+    overlay: Overlay,
+}
+
+/// Where a path leads in the stored tree.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Located {
+    /// To this node. Symlinks on the way were followed, the last name was not.
+    Found(OplogEntry),
+    /// To nothing: the rest of the path is missing below this directory.
+    Missing {
+        /// The deepest directory that is there.
+        directory: OplogEntry,
+        /// Its path.
+        at: PondPath,
+        /// The names missing below it; at least one.
+        names: Vec<String>,
+    },
+    /// Into a dynamic node: what is below is its factory's.
+    Dynamic {
+        /// The node.
+        entry: OplogEntry,
+        /// Its path.
+        at: PondPath,
+    },
+    /// Through a file.
+    NotDirectory {
+        /// Path of the file.
+        at: PondPath,
+    },
+}
+
+impl Snapshot {
+    pub(crate) fn from_parts(
+        txn: i64,
+        timestamp: i64,
+        base: Option<Arc<Index>>,
+        overlay: Overlay,
+    ) -> Self {
+        Self { txn, timestamp, base, overlay }
+    }
+
+    /// Returns the number of the newest transaction in it; 0 for an empty pond.
+    pub fn txn(&self) -> i64 {
+        self.txn
+    }
+
+    /// Returns the time of that transaction, microseconds since 1970 UTC.
+    pub fn timestamp(&self) -> i64 {
+        self.timestamp
+    }
+
+    pub(crate) fn overlay(&self) -> &Overlay {
+        &self.overlay
+    }
+
+    /// Applies one row; rows come in the order of their transactions.
+    pub fn apply(&mut self, row: &OplogEntry) -> Result<()> {
+        self.txn = self.txn.max(row.txn);
+        self.timestamp = self.timestamp.max(row.timestamp);
+        let id_key = id_key(row.node_id);
+        let place = child_key(row.parent_id, &row.name);
+        if let Some(before) = self.get(&id_key)?
+            && (row.deleted || before != place[1..])
+        {
+            let mut old_place = vec![CHILD];
+            old_place.extend_from_slice(&before);
+            self.overlay.insert(old_place, None);
+        }
+        if row.deleted {
+            self.overlay.insert(id_key, None);
+            return Ok(());
+        }
+        let value = encode(row)?;
+        if row.entry_type == EntryType::FileSeries {
+            self.overlay.insert(version_key(row.node_id, row.version), Some(value.clone()));
+        }
+        self.overlay.insert(id_key, Some(Bytes::copy_from_slice(&place[1..])));
+        self.overlay.insert(place, Some(value));
+        Ok(())
+    }
+
+    /// Returns the node called `name` in the directory `parent`.
+    pub fn child(&self, parent: NodeId, name: &str) -> Result<Option<OplogEntry>> {
+        self.get(&child_key(parent, name))?.map(|value| decode(&value)).transpose()
+    }
+
+    /// Iterates over the children of the directory `parent`, by name.
+    pub fn children(
+        &self,
+        parent: NodeId,
+    ) -> impl Iterator<Item = Result<OplogEntry>> + Send + use<> {
+        self.pairs(child_key(parent, "")).map(|pair| decode(&pair?.1))
+    }
+
+    /// Iterates over the versions of a series, oldest first.
+    pub fn versions(
+        &self,
+        node: NodeId,
+    ) -> impl Iterator<Item = Result<OplogEntry>> + Send + use<> {
+        self.pairs(version_key(node, 0)[..17].to_vec()).map(|pair| decode(&pair?.1))
+    }
+
+    /// Returns the path of a node, or `None` if it is not in the tree.
+    pub fn path_of(&self, node: NodeId) -> Result<Option<PondPath>> {
+        let mut names = Vec::new();
+        let mut at = node;
+        while at != NodeId::ROOT {
+            let Some(place) = self.get(&id_key(at))? else { return Ok(None) };
+            let (parent, name) = split_place(&place)?;
+            names.push(name);
+            at = parent;
+        }
+        names.reverse();
+        Ok(Some(names.iter().fold(PondPath::root(), |path, name| path.child(name))))
+    }
+
+    /// Finds where `path` leads; symlinks are followed but for the last name.
+    ///
+    /// # Errors
+    /// `Invalid` for a loop of symlinks.
+    pub fn locate(&self, path: &PondPath) -> Result<Located> {
+        let mut wanted: Vec<String> = path.names().rev().map(str::to_owned).collect();
+        let mut at = PondPath::root();
+        let mut entry = root_entry();
+        let mut links = 0;
+        while let Some(name) = wanted.pop() {
+            if entry.dynamic_factory().is_some() {
+                return Ok(Located::Dynamic { entry, at });
+            }
+            if entry.entry_type != EntryType::Directory {
+                return Ok(Located::NotDirectory { at });
+            }
+            let Some(child) = self.child(entry.node_id, &name)? else {
+                wanted.push(name);
+                wanted.reverse();
+                return Ok(Located::Missing { directory: entry, at, names: wanted });
+            };
+            if child.entry_type == EntryType::Symlink && !wanted.is_empty() {
+                links += 1;
+                if links > SYMLINKS_MAX {
+                    return Err(Error::invalid(format!("'{path}' is a loop of symbolic links")));
+                }
+                let target = at.join(&symlink_target(&child)?)?;
+                wanted.extend(target.names().rev().map(str::to_owned));
+                at = PondPath::root();
+                entry = root_entry();
+            } else {
+                at = at.child(&name);
+                entry = child;
+            }
+        }
+        Ok(Located::Found(entry))
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        match self.overlay.get(key) {
+            Some(value) => Ok(value.clone()),
+            None => self.base.as_ref().map_or(Ok(None), |base| base.get(key)),
+        }
+    }
+
+    /// Iterates over the pairs whose key starts with `prefix`, in order, both layers merged.
+    pub(crate) fn pairs(&self, prefix: Vec<u8>) -> Merged {
+        let base = self.base.as_ref().map(|base| Box::new(base.range(&prefix)) as BasePairs);
+        Merged {
+            from: Bound::Included(prefix.clone()),
+            base: base.unwrap_or_else(|| Box::new(std::iter::empty())).peekable(),
+            overlay: self.overlay.clone(),
+            prefix,
+        }
+    }
+}
+
+type BasePairs = Box<dyn Iterator<Item = Result<(Bytes, Bytes)>> + Send>;
+
+/// The pairs of both layers with one prefix, in order.
+pub(crate) struct Merged {
+    prefix: Vec<u8>,
+    base: std::iter::Peekable<BasePairs>,
+    overlay: Overlay,
+    /// Where the overlay goes on.
+    from: Bound<Vec<u8>>,
+}
+
+impl Iterator for Merged {
+    type Item = Result<(Vec<u8>, Bytes)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let above = self
+                .overlay
+                .range((self.from.clone(), Bound::Unbounded))
+                .next()
+                .filter(|(key, _)| key.starts_with(&self.prefix))
+                .map(|(key, value)| (key.clone(), value.clone()));
+            let below = match self.base.peek() {
+                Some(Ok((key, _))) if key.starts_with(&self.prefix) => Some(key.clone()),
+                Some(Err(_)) => {
+                    return self
+                        .base
+                        .next()
+                        .map(|result| result.map(|(key, value)| (key.to_vec(), value)));
+                }
+                _ => None,
+            };
+            let (key, value) = match (above, below) {
+                (None, None) => return None,
+                (Some((key, value)), below) if below.as_ref().is_none_or(|below| key <= *below) => {
+                    if below.is_some_and(|below| key == below) {
+                        self.base.next();
+                    }
+                    self.from = Bound::Excluded(key.clone());
+                    (key, value)
+                }
+                _ => match self.base.next()? {
+                    Ok((key, value)) => (key.to_vec(), Some(value)),
+                    Err(error) => return Some(Err(error)),
+                },
+            };
+            if let Some(value) = value {
+                return Some(Ok((key, value)));
+            }
+        }
+    }
+}
+
+/// Returns what stands for the root, which has no row.
+pub fn root_entry() -> OplogEntry {
+    OplogEntry::new(NodeId::ROOT, NodeId::ROOT, "", EntryType::Directory)
+}
+
+/// Returns where a symlink leads, as it is written.
+pub fn symlink_target(entry: &OplogEntry) -> Result<String> {
+    let content = entry.content.as_deref().unwrap_or_default();
+    std::str::from_utf8(content).map(str::to_owned).map_err(|error| {
+        Error::corrupt(format!("target of symlink '{}'", entry.name)).with_source(error)
+    })
+}
+
+const CHILD: u8 = 1;
+const PLACE: u8 = 2;
+const VERSION: u8 = 3;
+
+fn child_key(parent: NodeId, name: &str) -> Vec<u8> {
+    let mut key = Vec::with_capacity(17 + name.len());
+    key.push(CHILD);
+    key.extend_from_slice(parent.as_bytes());
+    key.extend_from_slice(name.as_bytes());
+    key
+}
+
+fn id_key(node: NodeId) -> Vec<u8> {
+    let mut key = vec![PLACE];
+    key.extend_from_slice(node.as_bytes());
+    key
+}
+
+fn version_key(node: NodeId, version: i64) -> Vec<u8> {
+    let mut key = vec![VERSION];
+    key.extend_from_slice(node.as_bytes());
+    key.extend_from_slice(&version.to_be_bytes());
+    key
+}
+
+fn split_place(place: &[u8]) -> Result<(NodeId, String)> {
+    let damaged = || Error::corrupt("namespace snapshot: a place");
+    let (parent, name) = place.split_at_checked(16).ok_or_else(damaged)?;
+    let parent = NodeId::from_bytes(parent.try_into().map_err(|_| damaged())?);
+    Ok((parent, String::from_utf8(name.to_vec()).map_err(|_| damaged())?))
+}
+
+fn encode(row: &OplogEntry) -> Result<Bytes> {
+    postcard::to_allocvec(row)
+        .map(Bytes::from)
+        .map_err(|error| Error::invalid(format!("'{}'", row.name)).with_source(error))
+}
+
+fn decode(value: &[u8]) -> Result<OplogEntry> {
+    postcard::from_bytes(value)
+        .map_err(|error| Error::corrupt("namespace snapshot: a row").with_source(error))
+}

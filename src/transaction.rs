@@ -1,0 +1,339 @@
+//! A transaction: an in-memory list of changes over a snapshot, published as one commit.
+//!
+//! Each change is performed on the transaction's own view at once, so later changes and reads see it,
+//! and it is kept as what was asked. When another writer commits first, [`Transaction::rebase`]
+//! checks that nothing this transaction touched was touched meanwhile (else `Conflict`) and performs
+//! the same changes on the newer snapshot: two writers of different paths both succeed, even where
+//! both made the same missing parent directory.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::entry::{EntryType, NodeId, OplogEntry};
+use crate::error::{Error, ErrorKind, Result};
+use crate::path::PondPath;
+use crate::snapshot::{Located, Snapshot};
+
+/// What a new or changed node holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeContent {
+    /// What it is.
+    pub entry_type: EntryType,
+    /// The factory of a dynamic node.
+    pub factory: Option<String>,
+    /// Inline bytes, configuration or symlink target.
+    pub content: Option<Bytes>,
+    /// Anything else, as a JSON object.
+    pub attributes: Option<String>,
+}
+
+/// One thing asked of a transaction.
+#[derive(Debug, Clone)]
+enum Change {
+    Create { path: PondPath, content: NodeContent },
+    Update { path: PondPath, content: NodeContent },
+    Remove { path: PondPath, recursive: bool },
+    Rename { from: PondPath, to: PondPath },
+}
+
+/// Changes that will become visible together.
+#[derive(Debug)]
+pub struct Transaction {
+    message: Option<String>,
+    base: Arc<Snapshot>,
+    changes: Vec<Change>,
+    view: Snapshot,
+    rows: Vec<OplogEntry>,
+}
+
+impl Transaction {
+    /// Begins on `base`. `message` is stored with every row: the statement, or the user's words.
+    pub fn new(base: Arc<Snapshot>, message: Option<String>) -> Self {
+        let view = base.as_ref().clone();
+        Self { message, base, changes: Vec::new(), view, rows: Vec::new() }
+    }
+
+    /// Returns the tree as this transaction sees it, its own changes included.
+    pub fn view(&self) -> &Snapshot {
+        &self.view
+    }
+
+    /// Whether nothing was changed yet.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Makes a node, and the directories above it that are missing.
+    ///
+    /// # Errors
+    /// `AlreadyExists`; `ReadOnly` below a dynamic node; `Invalid` below a file.
+    pub fn create(&mut self, path: &PondPath, content: NodeContent) -> Result<()> {
+        self.perform(Change::Create { path: path.clone(), content })
+    }
+
+    /// Makes a directory, and those above it that are missing.
+    ///
+    /// # Errors
+    /// As [`Transaction::create`].
+    pub fn mkdir(&mut self, path: &PondPath) -> Result<()> {
+        let content = NodeContent {
+            entry_type: EntryType::Directory,
+            factory: None,
+            content: None,
+            attributes: None,
+        };
+        self.create(path, content)
+    }
+
+    /// Replaces what a node holds: the next version of its content.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn update(&mut self, path: &PondPath, content: NodeContent) -> Result<()> {
+        self.perform(Change::Update { path: path.clone(), content })
+    }
+
+    /// Takes a node out of the tree; a static directory with children only if `recursive`.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` for a directory that is not empty, and for the root.
+    pub fn remove(&mut self, path: &PondPath, recursive: bool) -> Result<()> {
+        self.perform(Change::Remove { path: path.clone(), recursive })
+    }
+
+    /// Gives a node another place: one row, whatever is below it.
+    ///
+    /// # Errors
+    /// `NotFound`; `AlreadyExists`; `Invalid` into itself.
+    pub fn rename(&mut self, from: &PondPath, to: &PondPath) -> Result<()> {
+        self.perform(Change::Rename { from: from.clone(), to: to.clone() })
+    }
+
+    fn perform(&mut self, change: Change) -> Result<()> {
+        // A change that fails half-way must leave no trace.
+        let mut view = self.view.clone();
+        let mut rows = Vec::new();
+        change.perform(&mut view, &mut rows)?;
+        for row in &mut rows {
+            row.message.clone_from(&self.message);
+        }
+        self.view = view;
+        self.rows.extend(rows);
+        self.changes.push(change);
+        Ok(())
+    }
+
+    /// Returns the rows, stamped with their transaction and its time.
+    pub(crate) fn stamped(&self, txn: i64, timestamp: i64) -> Vec<OplogEntry> {
+        let mut rows = self.rows.clone();
+        for row in &mut rows {
+            row.txn = txn;
+            row.timestamp = timestamp;
+        }
+        rows
+    }
+
+    pub(crate) fn base(&self) -> &Snapshot {
+        &self.base
+    }
+
+    /// Performs the same changes on `newest`, a later snapshot than the base.
+    ///
+    /// # Errors
+    /// `Conflict` if what this transaction touches was changed in between.
+    pub(crate) fn rebase(&self, newest: Arc<Snapshot>) -> Result<Self> {
+        for change in &self.changes {
+            change.check(&self.base, &newest)?;
+        }
+        let mut rebased = Self::new(newest, self.message.clone());
+        for change in &self.changes {
+            rebased.perform(change.clone()).map_err(|error| conflict(error.message()))?;
+        }
+        Ok(rebased)
+    }
+}
+
+impl Change {
+    /// Appends the rows that carry out the change to `rows` and applies them to `view`.
+    fn perform(&self, view: &mut Snapshot, rows: &mut Vec<OplogEntry>) -> Result<()> {
+        let mut push = |view: &mut Snapshot, row: OplogEntry| -> Result<()> {
+            view.apply(&row)?;
+            rows.push(row);
+            Ok(())
+        };
+        match self {
+            Self::Create { path, content } => {
+                let (parent, name, made) = make_parents(view, path)?;
+                for row in made {
+                    push(view, row)?;
+                }
+                let entry = OplogEntry::new(NodeId::create(), parent, &name, content.entry_type);
+                push(view, content.fill(entry))
+            }
+            Self::Update { path, content } => {
+                let mut entry = find(view, path)?;
+                entry.version += 1;
+                push(view, content.fill(entry))
+            }
+            Self::Remove { path, recursive } => {
+                let entry = find(view, path)?;
+                if !recursive
+                    && entry.entry_type == EntryType::Directory
+                    && view.children(entry.node_id).next().transpose()?.is_some()
+                {
+                    return Err(Error::invalid(format!("'{path}' is not empty"))
+                        .with_hint("remove it with all it holds: RECURSIVE, or rm -r"));
+                }
+                push(view, OplogEntry { deleted: true, content: None, ..entry })
+            }
+            Self::Rename { from, to } => {
+                let entry = find(view, from)?;
+                if to != from && to.starts_with(from) {
+                    return Err(Error::invalid(format!("'{from}' cannot be moved into itself")));
+                }
+                let (parent, name, made) = make_parents(view, to)?;
+                for row in made {
+                    push(view, row)?;
+                }
+                push(view, OplogEntry { parent_id: parent, name, ..entry })
+            }
+        }
+    }
+
+    /// Checks that what this change touches is in `newest` as it was in `base`.
+    fn check(&self, base: &Snapshot, newest: &Snapshot) -> Result<()> {
+        match self {
+            Self::Create { path, .. } | Self::Update { path, .. } => same(path, base, newest),
+            Self::Remove { path, recursive } => {
+                same(path, base, newest)?;
+                match newest.locate(path)? {
+                    Located::Found(entry) if *recursive => {
+                        untouched_below(path, &entry, base.txn(), newest)
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Self::Rename { from, to } => {
+                same(from, base, newest)?;
+                same(to, base, newest)
+            }
+        }
+    }
+}
+
+impl NodeContent {
+    fn fill(&self, entry: OplogEntry) -> OplogEntry {
+        OplogEntry {
+            entry_type: self.entry_type,
+            factory: self.factory.clone().or(Some(crate::entry::STATIC_FACTORY.to_owned())),
+            content: self.content.clone(),
+            attributes: self.attributes.clone(),
+            ..entry
+        }
+    }
+}
+
+fn conflict(message: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Conflict, format!("conflict: {message}"))
+        .with_hint("another transaction came first; look at the result and try again")
+}
+
+/// A conflict unless `path` names the same state of the same node, or nothing, in both.
+fn same(path: &PondPath, base: &Snapshot, newest: &Snapshot) -> Result<()> {
+    let matching = match (base.locate(path)?, newest.locate(path)?) {
+        (Located::Found(before), Located::Found(after)) => {
+            before.node_id == after.node_id && before.txn == after.txn
+        }
+        // Others may have made some of the missing parents, which is what we want, too; but what was
+        // there must be there still.
+        (
+            Located::Missing { directory: before, at: before_at, .. },
+            Located::Missing { directory: after, at: after_at, .. },
+        ) => {
+            after_at.starts_with(&before_at)
+                && (after_at != before_at || before.node_id == after.node_id)
+                && newest.path_of(before.node_id)?.as_ref() == Some(&before_at)
+        }
+        (before, after) => before == after,
+    };
+    if matching {
+        Ok(())
+    } else {
+        Err(conflict(format!("another transaction changed '{path}' first")))
+    }
+}
+
+/// A conflict if anything below the directory at `path` is newer than transaction `txn`: it would be
+/// removed by someone who has not seen it.
+fn untouched_below(
+    path: &PondPath,
+    directory: &OplogEntry,
+    txn: i64,
+    newest: &Snapshot,
+) -> Result<()> {
+    let mut directories = vec![(path.clone(), directory.node_id)];
+    while let Some((path, id)) = directories.pop() {
+        for child in newest.children(id) {
+            let child = child?;
+            let path = path.child(&child.name);
+            if child.txn > txn {
+                return Err(conflict(format!("another transaction changed '{path}' first")));
+            }
+            if child.entry_type == EntryType::Directory {
+                directories.push((path, child.node_id));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Returns the stored node at `path`.
+fn find(view: &Snapshot, path: &PondPath) -> Result<OplogEntry> {
+    if path.is_root() {
+        return Err(Error::invalid("'/' is the root: it cannot be changed"));
+    }
+    match view.locate(path)? {
+        Located::Found(entry) => Ok(entry),
+        Located::Missing { .. } => Err(Error::not_found(format!("'{path}' does not exist"))),
+        Located::Dynamic { entry, at } => Err(read_only(path, &entry, &at)),
+        Located::NotDirectory { at } => Err(not_directory(path, &at)),
+    }
+}
+
+/// Returns the id of the directory that will hold `path`, the last name, and the rows of the
+/// directories that are missing above it.
+fn make_parents(view: &Snapshot, path: &PondPath) -> Result<(NodeId, String, Vec<OplogEntry>)> {
+    if path.is_root() {
+        return Err(Error::new(ErrorKind::AlreadyExists, "'/' already exists"));
+    }
+    match view.locate(path)? {
+        Located::Missing { directory, mut names, .. } => {
+            let name = names.pop().expect("at least the last name is missing");
+            let mut parent = directory.node_id;
+            let mut made = Vec::new();
+            for directory in names {
+                let row =
+                    OplogEntry::new(NodeId::create(), parent, &directory, EntryType::Directory);
+                parent = row.node_id;
+                made.push(row);
+            }
+            Ok((parent, name, made))
+        }
+        Located::Found(_) => {
+            Err(Error::new(ErrorKind::AlreadyExists, format!("'{path}' already exists")))
+        }
+        Located::Dynamic { entry, at } => Err(read_only(path, &entry, &at)),
+        Located::NotDirectory { at } => Err(not_directory(path, &at)),
+    }
+}
+
+fn read_only(path: &PondPath, entry: &OplogEntry, at: &PondPath) -> Error {
+    let factory = entry.dynamic_factory().unwrap_or_default();
+    Error::read_only(format!("'{path}' is inside the {factory} node '{at}', which is read-only"))
+        .with_hint("what a dynamic node shows is changed at its source")
+}
+
+fn not_directory(path: &PondPath, at: &PondPath) -> Error {
+    Error::invalid(format!("'{path}': '{at}' is not a directory"))
+}

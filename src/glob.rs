@@ -77,6 +77,19 @@ impl Glob {
         Ok(Self { text: pattern.to_owned(), alternatives })
     }
 
+    /// Returns the glob that also matches everything below what this one matches.
+    #[must_use]
+    pub fn or_below(mut self) -> Self {
+        let below: Vec<Vec<Part>> = self
+            .alternatives
+            .iter()
+            .filter(|parts| !matches!(parts.last(), Some(Part::AnyNames)))
+            .map(|parts| parts.iter().cloned().chain([Part::AnyNames]).collect())
+            .collect();
+        self.alternatives.extend(below);
+        self
+    }
+
     /// Whether a whole path matches; names that start with a dot are like any other.
     pub fn is_match(&self, path: &str) -> bool {
         let path = path.trim_end_matches('/');

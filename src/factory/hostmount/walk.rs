@@ -27,17 +27,17 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, BooleanArray, BooleanBuilder, Int64Builder, RecordBatch, RecordBatchOptions,
+    ArrayRef, BooleanBuilder, Int64Builder, RecordBatch, RecordBatchOptions,
     StringViewBuilder, TimestampMicrosecondBuilder, UInt32Builder, new_null_array,
 };
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
-use datafusion::arrow::error::ArrowError;
 use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, RawDir, StatxFlags};
 use rustix::io::Errno;
 
 use crate::entry::EntryType;
-use crate::glob::{Glob, GlobState};
-use crate::node::{WalkCounters, listing_schema};
+use crate::error::{Error, Result};
+use crate::glob::GlobState;
+use crate::node::{Walk, WalkCounters, listing_schema};
 use crate::path::{escape_name, unescape_name};
 
 /// Bytes of the first buffers of entries, some seven hundred names: what is wanted may be among
@@ -56,45 +56,17 @@ const LIMITED_READS_ALONE: usize = 4;
 /// … or for this long.
 const LIMITED_TIME_ALONE: Duration = Duration::from_millis(50);
 
-/// What to walk and what to yield.
-pub(super) struct Spec {
-    /// The columns to yield, as indices into [`listing_schema`].
-    pub projection: Vec<usize>,
-    /// Only entries that meet it are yielded.
-    pub filter: Option<Filter>,
-    /// Only entries that match it are yielded.
-    pub glob: Option<Arc<Glob>>,
-    /// Which directories, by path and depth of their children, are worth opening, beyond the glob.
-    pub may_hold: Option<Box<dyn Fn(&str, u32) -> bool + Send + Sync>>,
-    /// Whether to descend at all.
-    pub recursive: bool,
-    /// Whether to yield, and descend into, names that start with a dot.
-    pub hidden: bool,
-    /// Stop after about this many entries.
-    pub limit: Option<usize>,
-    /// Rows per batch.
-    pub batch_rows: usize,
-}
-
-/// A condition on columns that come with the name.
-pub(super) struct Filter {
-    /// The columns it reads, as indices into [`listing_schema`].
-    pub columns: Vec<usize>,
-    /// Evaluates it on a batch of these columns.
-    pub evaluate: Box<dyn Fn(&RecordBatch) -> Result<BooleanArray, ArrowError> + Send + Sync>,
-}
-
 /// Where a worker's rows go.
 pub(super) trait Sink {
     /// Takes a batch; false if nobody wants more.
-    fn send(&mut self, batch: Result<RecordBatch, ArrowError>) -> bool;
+    fn send(&mut self, batch: Result<RecordBatch>) -> bool;
     /// Whether nobody wants more.
     fn is_closed(&self) -> bool;
 }
 
 /// One walk, shared by its workers.
 pub(super) struct Walker {
-    spec: Spec,
+    walk: Walk,
     counters: WalkCounters,
     root: Arc<Dir>,
     schema: SchemaRef,
@@ -159,10 +131,11 @@ impl Place {
 }
 
 impl Walker {
-    /// Prepares a walk of the open directory `fd`, known as `path`, with children at `depth`.
-    pub fn new(spec: Spec, fd: OwnedFd, path: &str, depth: u32, counters: WalkCounters) -> Self {
+    /// Prepares a walk of the open directory `fd`.
+    pub fn new(walk: Walk, fd: OwnedFd) -> Self {
+        let path = walk.path.as_str();
         let all = listing_schema();
-        let wants = |name: &str| spec.projection.iter().any(|at| all.field(*at).name() == name);
+        let wants = |name: &str| walk.projection.iter().any(|at| all.field(*at).name() == name);
         let mut stat_mask = StatxFlags::empty();
         for (column, flag) in
             [("size", StatxFlags::SIZE), ("mtime", StatxFlags::MTIME), ("mode", StatxFlags::MODE)]
@@ -174,18 +147,18 @@ impl Walker {
         let open = Arc::new(AtomicUsize::new(1));
         let place = Place {
             prefix: if path == "/" { "/".to_owned() } else { format!("{path}/") },
-            depth,
-            glob: spec.glob.as_ref().map(|glob| glob.state(path)).unwrap_or_default(),
+            depth: walk.depth,
+            glob: walk.glob.as_ref().map(|glob| glob.state(path)).unwrap_or_default(),
         };
         let root = Arc::new(Dir { fd, place, open: open.clone() });
         let first = Task::Read { dir: root.clone(), buffer_bytes: BUFFER_BYTES_MIN };
         Self {
-            schema: project(&spec.projection),
+            schema: project(&walk.projection),
             wants_target: wants("symlink_target"),
             wants_error: wants("error"),
             stat_mask,
-            spec,
-            counters,
+            counters: walk.counters.clone(),
+            walk,
             root,
             queue: Mutex::new(Queue { tasks: vec![first], busy: 0 }),
             wake: Condvar::new(),
@@ -199,7 +172,7 @@ impl Walker {
     /// Does one worker's share of the walk, on the calling thread, until nothing is left to do for
     /// anyone. A worker that starts late only helps less.
     pub fn work(&self, sink: &mut dyn Sink) {
-        if self.workers.fetch_add(1, Ordering::Relaxed) > 0 && self.spec.limit.is_some() {
+        if self.workers.fetch_add(1, Ordering::Relaxed) > 0 && self.walk.limit.is_some() {
             self.wait_for_need();
         }
         let mut worker = Worker {
@@ -207,8 +180,8 @@ impl Walker {
             sink,
             buffer: Vec::new(),
             chunk: Chunk::default(),
-            output: Columns::new(&self.spec.projection),
-            batch_rows: FIRST_BATCH_ROWS.min(self.spec.batch_rows),
+            output: Columns::new(&self.walk.projection),
+            batch_rows: FIRST_BATCH_ROWS.min(self.walk.batch_rows),
             yielded: 0,
         };
         while let Some((task, _busy)) = self.next_task() {
@@ -303,7 +276,7 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    fn run(&mut self, task: Task) -> Result<(), ArrowError> {
+    fn run(&mut self, task: Task) -> Result<()> {
         match task {
             Task::Read { dir, buffer_bytes } => self.read(&dir, buffer_bytes),
             Task::Open { parent, name, place } => {
@@ -340,7 +313,7 @@ impl Worker<'_> {
     }
 
     /// Reads a directory to its end, or leaves its rest to whoever is free.
-    fn read(&mut self, dir: &Arc<Dir>, mut buffer_bytes: usize) -> Result<(), ArrowError> {
+    fn read(&mut self, dir: &Arc<Dir>, mut buffer_bytes: usize) -> Result<()> {
         let walker = self.walker;
         loop {
             if walker.is_stopped() {
@@ -357,8 +330,7 @@ impl Worker<'_> {
                 Ok(bytes) => bytes,
                 Err(errno) if is_gone(errno) => return Ok(()),
                 Err(errno) if Arc::ptr_eq(dir, &walker.root) => {
-                    let error = std::io::Error::from(errno);
-                    return Err(ArrowError::IoError(format!("'{}'", dir.place.path()), error));
+                    return Err(Error::io(format!("'{}'", dir.place.path()), errno.into()));
                 }
                 Err(errno) => return self.fail(&dir.place, errno),
             };
@@ -367,7 +339,7 @@ impl Worker<'_> {
                 buffer_bytes = (buffer_bytes * 2).min(BUFFER_BYTES_MAX);
             }
             // A limit may be met before the rest is of interest.
-            let hand_over = (full || walker.spec.limit.is_some())
+            let hand_over = (full || walker.walk.limit.is_some())
                 && walker.open.load(Ordering::Relaxed) < OPEN_MAX;
             if hand_over {
                 walker.push([Task::Read { dir: dir.clone(), buffer_bytes }]);
@@ -392,7 +364,7 @@ impl Worker<'_> {
         let mut entries = RawDir::new(&dir.fd, buffer);
         let mut bytes = 0;
         // With a glob, its own dots decide what is hidden.
-        let hidden = self.walker.spec.hidden || self.walker.spec.glob.is_some();
+        let hidden = self.walker.walk.hidden || self.walker.walk.glob.is_some();
         let mut unknown = false;
         loop {
             match entries.next() {
@@ -446,16 +418,16 @@ impl Worker<'_> {
     /// Puts the directories of the chunk on the stack that can hold something wanted.
     fn descend(&mut self, dir: &Arc<Dir>) {
         let walker = self.walker;
-        let spec = &walker.spec;
-        if !spec.recursive {
+        let walk = &walker.walk;
+        if !walk.recursive {
             return;
         }
         let mut tasks = Vec::new();
         for row in self.chunk.rows.iter_mut().filter(|row| row.kind == Kind::Directory) {
             let name = row.name(&self.chunk.names);
-            let glob = match &spec.glob {
+            let glob = match &walk.glob {
                 Some(glob) => {
-                    let state = dir.place.glob.enter(glob, name, spec.hidden);
+                    let state = dir.place.glob.enter(glob, name, walk.hidden);
                     if state.is_dead() {
                         continue;
                     }
@@ -465,9 +437,7 @@ impl Worker<'_> {
             };
             let depth = dir.place.depth + 1;
             let mut prefix = format!("{}{name}/", dir.place.prefix);
-            if let Some(may_hold) = &spec.may_hold
-                && !may_hold(&prefix[..prefix.len() - 1], depth)
-            {
+            if !walk.prune.may_hold(&prefix[..prefix.len() - 1], depth) {
                 continue;
             }
             prefix.shrink_to_fit();
@@ -483,31 +453,28 @@ impl Worker<'_> {
     }
 
     /// Leaves only the wanted rows in the chunk, as far as their names tell.
-    fn select(&mut self, place: &Place) -> Result<(), ArrowError> {
-        let spec = &self.walker.spec;
+    fn select(&mut self, place: &Place) -> Result<()> {
+        let walk = &self.walker.walk;
         let Chunk { names, rows, .. } = &mut self.chunk;
-        if let Some(glob) = &spec.glob {
-            rows.retain(|row| place.glob.is_match(glob, row.name(names), spec.hidden));
+        if let Some(glob) = &walk.glob {
+            rows.retain(|row| place.glob.is_match(glob, row.name(names), walk.hidden));
         }
-        let Some(filter) = &spec.filter else { return Ok(()) };
+        let Some(filter) = &walk.filter else { return Ok(()) };
         if rows.is_empty() {
             return Ok(());
         }
-        let mut columns = Columns::new(&filter.columns);
+        let mut columns = Columns::new(filter.columns());
         columns.append(place, names, rows);
-        let mask = (filter.evaluate)(&columns.finish(&project(&filter.columns))?)?;
-        let mut at = 0;
-        rows.retain(|_| {
-            at += 1;
-            mask.is_valid(at - 1) && mask.value(at - 1)
-        });
+        let mask = filter.evaluate(&columns.finish(&project(filter.columns()))?)?;
+        let mut wanted = mask.values().iter();
+        rows.retain(|_| wanted.next().expect("the mask is as long as the batch"));
         Ok(())
     }
 
     /// Asks the host about each wanted entry, as far as the columns need it and the limit allows.
     fn look(&mut self, dir: &Dir) {
         let walker = self.walker;
-        let left = walker.spec.limit.map_or(usize::MAX, |limit| limit - self.yielded);
+        let left = walker.walk.limit.map_or(usize::MAX, |limit| limit - self.yielded);
         let Chunk { names, raw, rows } = &mut self.chunk;
         let needs_stat = !walker.stat_mask.is_empty();
         if !needs_stat && !walker.wants_target && !walker.wants_error {
@@ -547,15 +514,15 @@ impl Worker<'_> {
     }
 
     /// Hands the chunk's rows on.
-    fn emit(&mut self, place: &Place) -> Result<(), ArrowError> {
+    fn emit(&mut self, place: &Place) -> Result<()> {
         self.output.append(place, &self.chunk.names, &self.chunk.rows);
         self.yielded += self.chunk.rows.len();
-        let enough = self.walker.spec.limit.is_some_and(|limit| self.yielded >= limit);
+        let enough = self.walker.walk.limit.is_some_and(|limit| self.yielded >= limit);
         if enough {
             self.walker.stop();
         }
         if enough || self.output.rows >= self.batch_rows {
-            self.batch_rows = (self.batch_rows * 4).min(self.walker.spec.batch_rows);
+            self.batch_rows = (self.batch_rows * 4).min(self.walker.walk.batch_rows);
             self.flush();
         }
         Ok(())
@@ -572,14 +539,14 @@ impl Worker<'_> {
     }
 
     /// Yields the row of a directory that could not be read, if the caller would see why.
-    fn fail(&mut self, place: &Place, errno: Errno) -> Result<(), ArrowError> {
+    fn fail(&mut self, place: &Place, errno: Errno) -> Result<()> {
         let walker = self.walker;
         walker.counters.unreadable.add(1);
         if !walker.wants_error {
             return Ok(());
         }
         let (parent, name) = place.path().rsplit_once('/').unwrap_or(("", ""));
-        let glob = walker.spec.glob.as_ref();
+        let glob = walker.walk.glob.as_ref();
         let parent = Place {
             prefix: format!("{parent}/"),
             depth: place.depth - 1,
@@ -877,7 +844,7 @@ impl Columns {
         }
     }
 
-    fn finish(&mut self, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    fn finish(&mut self, schema: &SchemaRef) -> Result<RecordBatch> {
         let rows = std::mem::take(&mut self.rows);
         let columns = self
             .columns
@@ -902,6 +869,6 @@ impl Columns {
             })
             .collect();
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        RecordBatch::try_new_with_options(schema.clone(), columns, &options)
+        Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
     }
 }

@@ -95,7 +95,7 @@ impl Pond {
             ),
             _ => error,
         })?;
-        let mut namespace = Namespace::new(dir.join("cache"));
+        let mut namespace = Namespace::new(dir.join("cache/namespace"));
         let _ = namespace.save(&table, &Snapshot::default());
         let state = State { table, snapshot: Arc::default(), namespace: Some(namespace) };
         Ok(Self::new(Some(dir), oplog, state))
@@ -113,7 +113,7 @@ impl Pond {
         let dir =
             dir.canonicalize().map_err(|error| Error::io(format!("'{}'", dir.display()), error))?;
         let oplog = local_oplog(&dir, options)?;
-        let mut namespace = Namespace::new(dir.join("cache"));
+        let mut namespace = Namespace::new(dir.join("cache/namespace"));
         let cached = match namespace.load() {
             Some((table, snapshot)) if oplog.is_current(&table).await? => Some((table, snapshot)),
             _ => None,

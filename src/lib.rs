@@ -24,5 +24,7 @@ pub mod node;
 // dynamic nodes
 pub mod factory;
 pub mod tree;
+// SQL
+pub mod table_fn;
 
 pub use error::{Error, ErrorKind, Result};

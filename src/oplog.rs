@@ -598,8 +598,8 @@ impl Oplog {
 
     /// Reads all rows of `files`, in the order of their transactions.
     pub async fn read_rows(&self, files: &[DataFile]) -> Result<Vec<OplogEntry>> {
-        let parts: Vec<Vec<OplogEntry>> = futures::stream::iter(files)
-            .map(|file| self.read_file(file))
+        let parts: Vec<Vec<OplogEntry>> = futures::stream::iter(files.to_vec())
+            .map(|file| async move { self.read_file(&file).await })
             .buffer_unordered(8)
             .try_collect()
             .await?;

@@ -1,4 +1,6 @@
 //! The one integration binary: each further one would link the engine again.
 
+mod crash;
 mod formats;
+mod model;
 mod oplog;

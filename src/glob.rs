@@ -59,9 +59,8 @@ impl Glob {
             return Err(Error::invalid(format!("the glob '{pattern}' is not absolute")));
         }
         let mut expanded = Vec::new();
-        expand(pattern, &mut expanded).map_err(|reason| {
-            Error::invalid(format!("the glob '{pattern}' {reason}"))
-        })?;
+        expand(pattern, &mut expanded)
+            .map_err(|reason| Error::invalid(format!("the glob '{pattern}' {reason}")))?;
         let alternatives = expanded
             .iter()
             .map(|pattern| {

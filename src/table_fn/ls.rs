@@ -527,9 +527,8 @@ impl Lister<'_> {
         pending: &mut Vec<Pending>,
     ) -> Result<Option<Closed>> {
         let walk = &self.listing.walk;
-        let wants = |name: &str| {
-            self.listing.schema.fields().iter().any(|field| field.name() == name)
-        };
+        let wants =
+            |name: &str| self.listing.schema.fields().iter().any(|field| field.name() == name);
         let wants_error = wants("error");
         let fields = ListFields {
             metadata: wants_error || wants("size") || wants("mtime") || wants("mode"),
@@ -540,9 +539,7 @@ impl Lister<'_> {
         while let Some(entry) = entries.next().await {
             let mut entry = entry?;
             let below = match &state {
-                Some((glob, state)) => {
-                    !state.enter(glob, &entry.name, walk.hidden).is_dead()
-                }
+                Some((glob, state)) => !state.enter(glob, &entry.name, walk.hidden).is_dead(),
                 None => walk.hidden || !entry.is_hidden(),
             };
             let wanted = match &state {

@@ -17,9 +17,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 use datafusion::arrow::array::{Array, AsArray};
-use datafusion::arrow::datatypes::{
-    Int64Type, SchemaRef, TimestampMicrosecondType, UInt32Type,
-};
+use datafusion::arrow::datatypes::{Int64Type, SchemaRef, TimestampMicrosecondType, UInt32Type};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::execution::SendableRecordBatchStream;
@@ -147,13 +145,12 @@ impl HostDirectory {
             };
             Error::io(format!("'{path}': the host directory '{shown}' {reason}"), error)
         };
-        let root = Dir::open_ambient_dir(&directory, cap_std::ambient_authority())
-            .map_err(failed)?;
+        let root =
+            Dir::open_ambient_dir(&directory, cap_std::ambient_authority()).map_err(failed)?;
         let stat = rustix::fs::fstat(&root).map_err(|errno| failed(errno.into()))?;
         let handle = open_child(&root, OsStr::new("."), OFlags::PATH | OFlags::DIRECTORY)
             .map_err(|errno| failed(errno.into()))?;
-        let mount =
-            Mount { root, path: path.clone(), identity: (stat.st_dev, stat.st_ino) };
+        let mount = Mount { root, path: path.clone(), identity: (stat.st_dev, stat.st_ino) };
         Ok(Self { mount: Arc::new(mount), handle: Arc::new(handle), path, below: PathBuf::new() })
     }
 
@@ -191,12 +188,7 @@ impl HostDirectory {
     }
 
     /// Opens what the link `below` leads to.
-    fn open_link(
-        &self,
-        path: PondPath,
-        below: PathBuf,
-        host_name: &OsStr,
-    ) -> Result<Option<Node>> {
+    fn open_link(&self, path: PondPath, below: PathBuf, host_name: &OsStr) -> Result<Option<Node>> {
         let target = match rustix::fs::readlinkat(&*self.handle, host_name, Vec::new()) {
             Ok(target) => target,
             // It was a link a moment ago.
@@ -390,9 +382,9 @@ struct HostFile {
 impl HostFile {
     fn stat(&self) -> Result<Stat> {
         let stat = if self.is_link {
-            self.mount.resolve(&self.below, OFlags::PATH).and_then(|file| {
-                rustix::fs::fstat(&file).map_err(Into::into)
-            })
+            self.mount
+                .resolve(&self.below, OFlags::PATH)
+                .and_then(|file| rustix::fs::fstat(&file).map_err(Into::into))
         } else {
             stat(&*self.parent, self.host_name.as_os_str()).map_err(Into::into)
         };
@@ -479,9 +471,8 @@ impl File for HostFile {
         let this = self.clone();
         let file = blocking(move || this.open()).await?;
         let path = self.path.clone();
-        let bytes = store::read_all(Arc::new(file)).map(move |chunk| {
-            chunk.map_err(|error| Error::io(format!("'{path}'"), error))
-        });
+        let bytes = store::read_all(Arc::new(file))
+            .map(move |chunk| chunk.map_err(|error| Error::io(format!("'{path}'"), error)));
         Ok(Some(bytes.boxed()))
     }
 

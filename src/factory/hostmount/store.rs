@@ -93,12 +93,8 @@ impl HostStore {
         let identity = Identity::of(&file)?;
         let parts = [self.mount.id().into_bytes(), identity.to_string().into_bytes()];
         let names = below.components().map(|name| name.as_os_str().as_bytes());
-        let location = parts
-            .iter()
-            .map(Vec::as_slice)
-            .chain(names)
-            .map(PathPart::from)
-            .collect::<Location>();
+        let location =
+            parts.iter().map(Vec::as_slice).chain(names).map(PathPart::from).collect::<Location>();
         let object = identity.object(location.clone());
         keep(location, Arc::new(file));
         Ok(object)
@@ -432,12 +428,12 @@ impl ObjectStore for HostStore {
             return Err(failed(location, cut_short(now.size, range.end)));
         }
         let bytes: u64 = ranges.iter().map(|range| range.end - range.start).sum();
-        let result = if bytes <= INLINE_BYTES_MAX && ranges.iter().all(|range| is_cached(&file, range))
-        {
-            ranges.iter().map(|range| read_range(&file, range.clone())).collect()
-        } else {
-            read_ranges(file, ranges.to_vec()).await
-        };
+        let result =
+            if bytes <= INLINE_BYTES_MAX && ranges.iter().all(|range| is_cached(&file, range)) {
+                ranges.iter().map(|range| read_range(&file, range.clone())).collect()
+            } else {
+                read_ranges(file, ranges.to_vec()).await
+            };
         result.map_err(|error| failed(location, error))
     }
 

@@ -27,8 +27,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use datafusion::arrow::array::{
-    ArrayRef, BooleanBuilder, Int64Builder, RecordBatch, RecordBatchOptions,
-    StringViewBuilder, TimestampMicrosecondBuilder, UInt32Builder, new_null_array,
+    ArrayRef, BooleanBuilder, Int64Builder, RecordBatch, RecordBatchOptions, StringViewBuilder,
+    TimestampMicrosecondBuilder, UInt32Builder, new_null_array,
 };
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, RawDir, StatxFlags};
@@ -235,8 +235,7 @@ impl Walker {
             && (queue.busy > 0 || !queue.tasks.is_empty())
         {
             let Some(left) = end.checked_duration_since(Instant::now()) else { return };
-            queue =
-                self.wake.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+            queue = self.wake.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -776,9 +775,7 @@ impl Columns {
                 "entry_type" => Column::EntryType(StringViewBuilder::new()),
                 "dynamic" => Column::Dynamic(BooleanBuilder::new()),
                 "size" => Column::Size(Int64Builder::new()),
-                "mtime" => {
-                    Column::Mtime(TimestampMicrosecondBuilder::new().with_timezone("UTC"))
-                }
+                "mtime" => Column::Mtime(TimestampMicrosecondBuilder::new().with_timezone("UTC")),
                 "mode" => Column::Mode(UInt32Builder::new()),
                 "depth" => Column::Depth(UInt32Builder::new()),
                 "is_symlink" => Column::IsSymlink(BooleanBuilder::new()),

@@ -1,6 +1,7 @@
 //! The one integration binary: each further one would link the engine again.
 
 mod crash;
+mod formats;
 mod model;
 mod mounts;
 mod oplog;

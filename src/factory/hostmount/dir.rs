@@ -497,7 +497,7 @@ impl HostFile {
             store.keep(file, &this.below).map_err(|error| this.failed(error))
         })
         .await?;
-        Ok(TableSource { path: self.path.clone(), store_url, object, format })
+        Ok(TableSource { path: self.path.clone(), store_url, object, format, known: None })
     }
 }
 

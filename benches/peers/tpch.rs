@@ -1,0 +1,208 @@
+//! TPC-H over Parquet (W5): pond's tables against the same engine on the files directly.
+//!
+//! ```text
+//! benches/peers/tpch/generate.sh DIRECTORY
+//! cargo bench --bench tpch -- DIRECTORY [rounds=N] [queries=1,6] [datafusion.…=VALUE]
+//! ```
+//!
+//! Both sides run in this process, turn by turn, in sessions as a user of the engine gets them by
+//! default; pond's opens each table anew for each statement, as its catalog does. A first round,
+//! which is reported apart, warms both up and compares their answers; then medians count. CPU time
+//! is less disturbed by other work on the machine than wall time is. Options that start with
+//! `datafusion.` are set on pond's side only.
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use datafusion::arrow::util::pretty::pretty_format_batches;
+use datafusion::catalog::{MemoryCatalogProvider, SchemaProvider, TableProvider};
+use datafusion::datasource::object_store::ObjectStoreUrl;
+use datafusion::error::Result as EngineResult;
+use datafusion::execution::SessionState;
+use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
+use object_store::ObjectStoreExt;
+use object_store::local::LocalFileSystem;
+use pond::format::{TableFormat, TableSource, open_table};
+use pond::path::PondPath;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const TABLES: [&str; 8] =
+    ["customer", "lineitem", "nation", "orders", "part", "partsupp", "region", "supplier"];
+
+/// The tables of a directory, opened when a statement names them.
+#[derive(Debug)]
+struct Mounted {
+    store: Arc<LocalFileSystem>,
+    url: ObjectStoreUrl,
+    session: SessionState,
+}
+
+impl Mounted {
+    fn register(session: &SessionContext, directory: &Path) {
+        let store = Arc::new(LocalFileSystem::new_with_prefix(directory).unwrap());
+        let url = ObjectStoreUrl::parse("tpch://files/").unwrap();
+        session.register_object_store(url.as_ref(), store.clone());
+        let schema = Arc::new(Self { store, url, session: session.state() });
+        let catalog = Arc::new(MemoryCatalogProvider::new());
+        datafusion::catalog::CatalogProvider::register_schema(catalog.as_ref(), "public", schema)
+            .unwrap();
+        session.register_catalog("datafusion", catalog);
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for Mounted {
+    fn table_names(&self) -> Vec<String> {
+        TABLES.map(str::to_owned).to_vec()
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        TABLES.contains(&name)
+    }
+
+    async fn table(&self, name: &str) -> EngineResult<Option<Arc<dyn TableProvider>>> {
+        if !self.table_exist(name) {
+            return Ok(None);
+        }
+        let location = object_store::path::Path::from(format!("{name}.parquet"));
+        let source = TableSource {
+            path: PondPath::parse(&format!("/tpch/{location}"))?,
+            store_url: self.url.clone(),
+            object: self.store.head(&location).await?,
+            format: TableFormat::Parquet,
+            known: None,
+        };
+        Ok(Some(open_table(&self.session, vec![source]).await?))
+    }
+}
+
+struct Options {
+    directory: PathBuf,
+    rounds: usize,
+    queries: Vec<usize>,
+    settings: Vec<(String, String)>,
+}
+
+impl Options {
+    fn parse() -> Self {
+        let mut options = Self {
+            directory: std::env::var_os("POND_TPCH").unwrap_or_default().into(),
+            rounds: 7,
+            queries: (1..=22).collect(),
+            settings: Vec::new(),
+        };
+        for argument in std::env::args().skip(1) {
+            match argument.split_once('=') {
+                Some(("rounds", rounds)) => options.rounds = rounds.parse().unwrap(),
+                Some(("queries", queries)) => {
+                    options.queries =
+                        queries.split(',').map(|query| query.parse().unwrap()).collect();
+                }
+                Some((key, value)) => options.settings.push((key.to_owned(), value.to_owned())),
+                None if argument.starts_with("--") => {}
+                None => options.directory = argument.into(),
+            }
+        }
+        options
+    }
+}
+
+/// What one run took.
+#[derive(Clone, Copy, Default)]
+struct Cost {
+    wall: Duration,
+    cpu: Duration,
+}
+
+async fn run(session: &SessionContext, query: &str) -> (Cost, String) {
+    let (wall, cpu) = (Instant::now(), cpu_time());
+    let batches = session.sql(query).await.unwrap().collect().await.unwrap();
+    let cost = Cost { wall: wall.elapsed(), cpu: cpu_time() - cpu };
+    let mut lines: Vec<String> =
+        pretty_format_batches(&batches).unwrap().to_string().lines().map(str::to_owned).collect();
+    // Rows that compare as equal come in any order.
+    lines.sort_unstable();
+    (cost, lines.join("\n"))
+}
+
+/// CPU time of this process, in ticks of ten milliseconds.
+fn cpu_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let (_, fields) = stat.rsplit_once(')').unwrap_or_default();
+    let ticks = |field: usize| fields.split_whitespace().nth(field)?.parse::<u64>().ok();
+    Duration::from_millis(10 * (ticks(11).unwrap_or(0) + ticks(12).unwrap_or(0)))
+}
+
+fn median(costs: &[Cost], of: impl Fn(&Cost) -> Duration) -> f64 {
+    let mut costs: Vec<f64> = costs.iter().map(|cost| of(cost).as_secs_f64() * 1e3).collect();
+    costs.sort_by(f64::total_cmp);
+    costs[costs.len() / 2]
+}
+
+#[tokio::main]
+async fn main() {
+    let options = Options::parse();
+    let directory = options.directory.canonicalize().unwrap_or_default();
+    if TABLES.iter().any(|table| !directory.join(format!("{table}.parquet")).exists()) {
+        println!("skipped: no tables; benches/peers/tpch/generate.sh DIRECTORY makes them");
+        return;
+    }
+    let plain = SessionContext::new();
+    for table in TABLES {
+        let file = directory.join(format!("{table}.parquet"));
+        let file = file.to_str().unwrap();
+        plain.register_parquet(table, file, ParquetReadOptions::default()).await.unwrap();
+    }
+    let mut config = SessionConfig::new();
+    for (key, value) in &options.settings {
+        config = config.set_str(key, value);
+    }
+    let mounted = SessionContext::new_with_config(config);
+    Mounted::register(&mounted, &directory);
+
+    let queries = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/tpch");
+    let query =
+        |number: usize| std::fs::read_to_string(queries.join(format!("q{number:02}.sql"))).unwrap();
+    let mut first = [Cost::default(); 2];
+    let mut costs = vec![[Vec::new(), Vec::new()]; options.queries.len()];
+    for round in 0..=options.rounds {
+        for (place, number) in options.queries.iter().enumerate() {
+            let query = query(*number);
+            let mut answers = [String::new(), String::new()];
+            for turn in 0..2 {
+                let side = (turn + round + place) % 2;
+                let (cost, answer) = run([&plain, &mounted][side], &query).await;
+                if round == 0 {
+                    first[side].wall += cost.wall;
+                    first[side].cpu += cost.cpu;
+                } else {
+                    costs[place][side].push(cost);
+                }
+                answers[side] = answer;
+            }
+            assert_eq!(answers[0], answers[1], "answers to query {number} differ");
+        }
+    }
+
+    println!("query   plain ms    pond ms   ratio");
+    let mut total = [0.0; 2];
+    for (place, number) in options.queries.iter().enumerate() {
+        let [a, b] = [0, 1].map(|side| median(&costs[place][side], |cost| cost.wall));
+        println!("q{number:<5} {a:>9.1}  {b:>9.1}  {:>6.3}", b / a);
+        total[0] += a;
+        total[1] += b;
+    }
+    println!("total  {:>9.1}  {:>9.1}  {:>6.3}", total[0], total[1], total[1] / total[0]);
+    let cpu = [0, 1].map(|side: usize| {
+        let all = costs.iter().flat_map(|sides| &sides[side]);
+        all.map(|cost| cost.cpu.as_secs_f64()).sum::<f64>() * 1e3 / options.rounds as f64
+    });
+    println!("cpu    {:>9.1}  {:>9.1}  {:>6.3}", cpu[0], cpu[1], cpu[1] / cpu[0]);
+    let [a, b] = first.map(|cost| cost.wall.as_secs_f64() * 1e3);
+    println!("first  {a:>9.1}  {b:>9.1}  {:>6.3}", b / a);
+}

@@ -1,0 +1,218 @@
+//! Bytes as tables: Parquet, CSV, JSON lines and Arrow files at object-store URLs, scanned by the
+//! engine's own sources.
+//!
+//! [`open_table`] makes one table of any number of files. It learns the columns of each (from a
+//! Parquet footer, an Arrow schema message, or the first part of a text), unites them by name, and
+//! lowers a scan to `DataSourceExec`s, a projection where a file's columns need names or types
+//! changed, and a union where the files differ in kind.
+//!
+//! Invariants:
+//! - Columns match by name, never by position; a column that a file lacks is null.
+//! - Types widen without loss of meaning (`widen.rs`), or opening fails and names both files.
+//! - A scan reads the very files that were opened: one that changed since (size, time, or tag) ends
+//!   in an error, never in other rows (`watch.rs`). There is no listing and no listing cache.
+//! - An error names the pond path of the file, and a reader that panics is such an error.
+//!
+//! The types of text columns come from a sample; a value beyond it that does not fit is an error
+//! naming file and column. Two limits are the readers' own: a time of day in a column whose sampled
+//! values are all dates is dropped, and a JSON column that first appears after the sample is not
+//! seen.
+//!
+//! What is left out: formats without rows (their bytes can be read, and that is all), and writing.
+
+mod arrow;
+mod csv;
+mod json;
+mod parquet;
+mod table;
+mod text;
+mod watch;
+mod widen;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::Statistics;
+use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
+use datafusion::datasource::object_store::ObjectStoreUrl;
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use object_store::ObjectMeta;
+
+use crate::error::{Error, Result};
+use crate::node::File;
+use crate::path::PondPath;
+use table::FileTable;
+use watch::WatchedStore;
+
+/// How a file's bytes make rows.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TableFormat {
+    /// Apache Parquet.
+    Parquet,
+    /// Comma- or tab-separated text with a header line.
+    Csv {
+        /// The byte between fields.
+        delimiter: u8,
+        /// How the file is compressed.
+        compression: FileCompressionType,
+    },
+    /// One JSON object a line.
+    Json {
+        /// How the file is compressed.
+        compression: FileCompressionType,
+    },
+    /// Arrow IPC file or stream.
+    Arrow,
+}
+
+/// One file that holds a table, where the engine can read it.
+#[derive(Debug, Clone)]
+pub struct TableSource {
+    /// The file's name for users, and in errors.
+    pub path: PondPath,
+    /// The registered object store that holds it.
+    pub store_url: ObjectStoreUrl,
+    /// Its location, size and time there. No two stores share a location: the engine's cache of
+    /// footers is keyed by it alone.
+    pub object: ObjectMeta,
+    /// How its bytes make rows.
+    pub format: TableFormat,
+    /// What is known without reading it.
+    pub known: Option<KnownTable>,
+}
+
+/// What the pond knows of a Parquet file that it wrote, so that planning opens no file.
+///
+/// Only for files that never change: they are not watched.
+#[derive(Debug, Clone)]
+pub struct KnownTable {
+    /// The columns, with text as `Utf8View` and bytes as `BinaryView`.
+    pub schema: SchemaRef,
+    /// Row count and column bounds, in the order of `schema`.
+    pub statistics: Arc<Statistics>,
+}
+
+/// The endings of compressed text.
+const COMPRESSIONS: [(&str, FileCompressionType); 4] = [
+    (".gz", FileCompressionType::GZIP),
+    (".zst", FileCompressionType::ZSTD),
+    (".bz2", FileCompressionType::BZIP2),
+    (".xz", FileCompressionType::XZ),
+];
+
+impl TableFormat {
+    /// Returns the format that a file's name tells, without regard to case, or `None` if it tells
+    /// none.
+    pub fn of_name(name: &str) -> Option<Self> {
+        let name = name.to_ascii_lowercase();
+        let (name, compression) = COMPRESSIONS
+            .iter()
+            .find_map(|(ending, compression)| Some((name.strip_suffix(ending)?, *compression)))
+            .unwrap_or((&name, FileCompressionType::UNCOMPRESSED));
+        let (_, extension) = name.rsplit_once('.')?;
+        match extension {
+            "csv" => Some(Self::Csv { delimiter: b',', compression }),
+            "tsv" => Some(Self::Csv { delimiter: b'\t', compression }),
+            "json" | "jsonl" | "ndjson" => Some(Self::Json { compression }),
+            _ if compression.is_compressed() => None,
+            "parquet" | "pq" | "table" | "series" => Some(Self::Parquet),
+            "arrow" | "ipc" | "feather" => Some(Self::Arrow),
+            _ => None,
+        }
+    }
+}
+
+/// A source whose columns are known.
+#[derive(Debug, Clone)]
+struct OpenedFile {
+    source: TableSource,
+    schema: SchemaRef,
+    kind: FileKind,
+}
+
+/// What a format needs to know of a file beyond its columns.
+#[derive(Debug, Clone)]
+enum FileKind {
+    /// The footer, unless the table is known.
+    Parquet(Option<Arc<datafusion::parquet::file::metadata::ParquetMetaData>>),
+    Csv {
+        delimiter: u8,
+        compression: FileCompressionType,
+    },
+    /// `sampled`: whether the types come from a part of the file only.
+    Json {
+        compression: FileCompressionType,
+        sampled: bool,
+    },
+    ArrowFile,
+    ArrowStream,
+}
+
+impl OpenedFile {
+    /// Whether the types are a reading of text, and not what the writer said.
+    fn is_guessed(&self) -> bool {
+        matches!(self.kind, FileKind::Csv { .. } | FileKind::Json { .. })
+    }
+}
+
+/// Makes one table of `sources`: columns are matched by name, a column that a file lacks is null.
+///
+/// # Errors
+/// `Invalid` if there is none, or if columns of one name have types that do not widen to one;
+/// `Corrupt` if bytes are not what the format says. The error names the file.
+pub async fn open_table(
+    session: &dyn Session,
+    mut sources: Vec<TableSource>,
+) -> Result<Arc<dyn TableProvider>> {
+    if sources.is_empty() {
+        return Err(Error::invalid("a table needs at least one file"));
+    }
+    sources.sort_by(|a, b| a.path.cmp(&b.path));
+    let concurrency = session.config_options().execution.meta_fetch_concurrency.get();
+    let files: Vec<OpenedFile> = stream::iter(sources)
+        .map(|source| open_file(session, source))
+        .boxed()
+        .buffered(concurrency)
+        .try_collect()
+        .await?;
+    let schema = widen::unite(&files)?;
+    Ok(Arc::new(FileTable::new(schema, files)))
+}
+
+/// Learns the columns of one file.
+async fn open_file(session: &dyn Session, source: TableSource) -> Result<OpenedFile> {
+    let store = WatchedStore::open(session, &source.store_url, [&source])?;
+    let path = source.path.clone();
+    let opened = watch::isolate(&path, async move {
+        let (schema, kind) = match (&source.format, &source.known) {
+            (TableFormat::Parquet, Some(known)) => (known.schema.clone(), FileKind::Parquet(None)),
+            (TableFormat::Parquet, None) => parquet::open(session, &store, &source).await?,
+            (TableFormat::Csv { delimiter, compression }, _) => {
+                let schema = csv::open(&store, &source, *delimiter, *compression).await?;
+                (schema, FileKind::Csv { delimiter: *delimiter, compression: *compression })
+            }
+            (TableFormat::Json { compression }, _) => {
+                let (schema, sampled) = json::open(&store, &source, *compression).await?;
+                (schema, FileKind::Json { compression: *compression, sampled })
+            }
+            (TableFormat::Arrow, _) => arrow::open(&store, &source).await?,
+        };
+        Ok(OpenedFile { source, schema, kind })
+    });
+    opened.await
+}
+
+/// Streams what `pond cat` shows of a file: its bytes or, for a view, its rows as Parquet.
+///
+/// Rows are encoded as they come; at most one row group is held.
+pub async fn read(
+    file: &dyn File,
+    session: &dyn Session,
+) -> Result<BoxStream<'static, Result<Bytes>>> {
+    match file.bytes().await? {
+        Some(bytes) => Ok(bytes),
+        None => parquet::encode(file.table(session).await?, session).await,
+    }
+}

@@ -3,4 +3,5 @@
 mod crash;
 mod formats;
 mod model;
+mod mounts;
 mod oplog;

@@ -161,10 +161,9 @@ impl Namespace {
         Snapshot::from_parts(txn, timestamp, layers)
     }
 
-    /// Removes what is there, so that it is made anew.
-    pub(crate) fn clear(&mut self) {
-        self.layers.clear();
-        let _ = std::fs::remove_file(self.head_path());
+    /// Forgets the layers that were loaded: the next save makes all of it anew.
+    pub(crate) fn forget(self) -> Self {
+        Self::new(self.dir)
     }
 
     fn head_path(&self) -> PathBuf {

@@ -25,6 +25,8 @@ use crate::transaction::Transaction;
 /// Times a commit is tried before the pond is called too busy. Each lost race means that another
 /// writer got through.
 const COMMIT_ATTEMPTS_MAX: u32 = 200;
+/// Times folding the oplog is tried again.
+const LOAD_ATTEMPTS_MAX: u32 = 5;
 /// Longest wait between two attempts.
 const BACKOFF_MAX: Duration = Duration::from_millis(20);
 
@@ -122,10 +124,7 @@ impl Pond {
             Some((table, snapshot)) => {
                 (State { table, snapshot: Arc::new(snapshot), namespace: Some(namespace) }, true)
             }
-            None => {
-                namespace.clear();
-                (load(&oplog, Some(namespace)).await?, false)
-            }
+            None => (load(&oplog, Some(namespace)).await?, false),
         };
         let pond = Self::new(Some(dir), oplog, state);
         let mut state = pond.inner.state.lock().await;
@@ -282,6 +281,24 @@ impl State {
 
 /// Folds the whole oplog: the slow way, for when the cache does not help.
 async fn load(oplog: &Oplog, namespace: Option<Namespace>) -> Result<State> {
+    let mut attempt = 0;
+    let (table, snapshot) = loop {
+        match fold(oplog).await {
+            // Another process's maintenance may remove files while they are being read.
+            Err(error) if attempt < LOAD_ATTEMPTS_MAX && error.kind() != ErrorKind::NotFound => {
+                tokio::time::sleep(backoff(attempt)).await;
+                attempt += 1;
+            }
+            result => break result?,
+        }
+    };
+    let namespace = namespace.map(Namespace::forget);
+    let mut state = State { table, snapshot: Arc::new(snapshot), namespace };
+    state.save();
+    Ok(state)
+}
+
+async fn fold(oplog: &Oplog) -> Result<(TableState, Snapshot)> {
     let mut table = oplog.load().await?;
     let mut snapshot = Snapshot::default();
     for row in oplog.read_rows(&table.files).await? {
@@ -289,9 +306,7 @@ async fn load(oplog: &Oplog, namespace: Option<Namespace>) -> Result<State> {
     }
     table.txn = snapshot.txn();
     table.timestamp = snapshot.timestamp();
-    let mut state = State { table, snapshot: Arc::new(snapshot), namespace };
-    state.save();
-    Ok(state)
+    Ok((table, snapshot))
 }
 
 fn local_oplog(dir: &Path, options: PondOptions) -> Result<Oplog> {

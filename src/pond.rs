@@ -116,7 +116,8 @@ impl Pond {
             dir.canonicalize().map_err(|error| Error::io(format!("'{}'", dir.display()), error))?;
         let oplog = local_oplog(&dir, options)?;
         let mut namespace = Namespace::new(dir.join("cache/namespace"));
-        let cached = match namespace.load() {
+        // Another process may replace the layers between their names and their opening.
+        let cached = match namespace.load().or_else(|| namespace.load()) {
             Some((table, snapshot)) if oplog.is_current(&table).await? => Some((table, snapshot)),
             _ => None,
         };
@@ -285,7 +286,7 @@ async fn load(oplog: &Oplog, namespace: Option<Namespace>) -> Result<State> {
     let (table, snapshot) = loop {
         match fold(oplog).await {
             // Another process's maintenance may remove files while they are being read.
-            Err(error) if attempt < LOAD_ATTEMPTS_MAX && error.kind() != ErrorKind::NotFound => {
+            Err(_) if attempt < LOAD_ATTEMPTS_MAX => {
                 tokio::time::sleep(backoff(attempt)).await;
                 attempt += 1;
             }

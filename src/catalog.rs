@@ -159,11 +159,6 @@ impl Binding {
         }
     }
 
-    /// Returns the pinned root, if there is one.
-    pub(crate) fn pinned_root(&self) -> Option<Arc<dyn Directory>> {
-        self.pinned.as_ref().map(|pinned| pinned.root.clone())
-    }
-
     /// Returns the absolute path that `text` means.
     pub(crate) fn path(&self, text: &str) -> Result<PondPath> {
         self.directory.as_ref().unwrap_or(&PondPath::root()).join(text)
@@ -425,8 +420,8 @@ async fn open_source(
     }
 }
 
-/// Returns the files that match an absolute pattern, in the order of their paths. Hidden ones match
-/// only a pattern that has a hidden name itself.
+/// Returns the files that match an absolute pattern, in the order of their paths. Wildcards do not
+/// match the dot of a hidden name.
 ///
 /// # Errors
 /// `NotFound` if the directory before the first wildcard is not there; what keeps a directory from
@@ -437,26 +432,26 @@ async fn expand(root: &Arc<dyn Directory>, pattern: &str) -> Result<Vec<PondPath
     let Node::Directory(directory) = resolve(root, &base).await? else {
         return Err(Error::invalid(format!("'{base}' is not a directory")));
     };
-    let hidden = pattern.contains("/.");
     let mut paths = Vec::new();
-    let mut waiting = vec![(base, directory)];
-    while let Some((path, directory)) = waiting.pop() {
+    let mut waiting = vec![(glob.state(base.as_str()), base, directory)];
+    while let Some((state, path, directory)) = waiting.pop() {
         let mut children = directory.list(ListFields::NAMES);
         while let Some(child) = children.try_next().await? {
-            if child.is_hidden() && !hidden {
-                continue;
-            }
-            let child_path = path.child(&child.name);
             match child.entry_type {
-                Some(EntryType::Directory) if glob.may_match_below(child_path.as_str()) => {
-                    match directory.get(&child.name).await? {
-                        Some(Node::Directory(below)) => waiting.push((child_path, below)),
-                        // It was replaced or removed since it was listed.
-                        _ => continue,
+                Some(EntryType::Directory) => {
+                    let below = state.enter(&glob, &child.name, false);
+                    if below.is_dead() {
+                        continue;
+                    }
+                    // What was replaced or removed since it was listed is no match any more.
+                    if let Some(Node::Directory(opened)) = directory.get(&child.name).await? {
+                        waiting.push((below, path.child(&child.name), opened));
                     }
                 }
-                Some(EntryType::Directory | EntryType::Special) => {}
-                _ if glob.is_match(child_path.as_str()) => paths.push(child_path),
+                Some(EntryType::Special) => {}
+                _ if state.is_match(&glob, &child.name, false) => {
+                    paths.push(path.child(&child.name));
+                }
                 _ => {}
             }
         }

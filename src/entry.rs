@@ -56,6 +56,11 @@ impl EntryType {
             .ok_or_else(|| Error::corrupt(format!("unknown entry type '{text}'")))
     }
 
+    /// Parses what a listing shows: any of [`EntryType::as_str`].
+    pub fn parse_listed(text: &str) -> Option<Self> {
+        Self::STORED.into_iter().chain([Self::Special]).find(|kind| kind.as_str() == text)
+    }
+
     /// Whether a node of this type can be read as bytes.
     pub fn is_file(self) -> bool {
         matches!(self, Self::FileData | Self::FileTable | Self::FileSeries)

@@ -12,11 +12,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use datafusion::arrow::array::{Array, AsArray, BooleanArray};
+use datafusion::arrow::compute::prep_null_mask_filter;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_plan::PhysicalExpr;
+use datafusion::physical_plan::metrics::Count;
 use futures::stream::BoxStream;
 
 use crate::entry::EntryType;
@@ -73,7 +77,7 @@ impl DirEntry {
 /// What the caller of [`Directory::list`] will read beyond name and entry type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ListFields {
-    /// Size, time, mode: a host listing needs a stat call for each entry.
+    /// Size, time, mode, error: a host listing needs a call or two for each entry.
     pub metadata: bool,
     /// The target of symlinks: a host listing needs a call for each link.
     pub symlink_target: bool,
@@ -103,13 +107,17 @@ pub trait Directory: Debug + Send + Sync {
     /// [`Directory::list`] per directory; `None` otherwise.
     ///
     /// Each stream is one partition, meant to be polled by a task of its own; together they yield
-    /// what the generic walk of `ls()` would. An entry below that cannot be listed is a row.
+    /// what the generic walk of `ls()` would. A directory below that cannot be listed is a row with
+    /// its `error`.
+    ///
+    /// # Errors
+    /// Whatever keeps this very directory from being listed.
     fn walk(&self, walk: &Walk) -> Option<Result<Vec<SendableRecordBatchStream>>> {
         let _ = walk;
         None
     }
 
-    /// Returns the name under which a user knows what refuses writes here (`mount '/host'`), or
+    /// Returns the name under which a user knows what refuses writes here (`hostmount '/host'`), or
     /// `None` for a directory of the pond itself.
     fn read_only(&self) -> Option<String> {
         None
@@ -142,18 +150,20 @@ pub trait File: Debug + Send + Sync {
 pub struct Walk {
     /// Path of the directory being walked; listed paths start with it.
     pub path: PondPath,
-    /// Depth of the directory's own children in the `depth` column.
+    /// The `depth` of the directory's own children: the number of names in their paths.
     pub depth: u32,
     /// The columns to yield, in this order, as indices into [`listing_schema`].
     pub projection: Vec<usize>,
-    /// A condition on columns that need no stat call ([`is_cheap_column`]), over the whole of
-    /// [`listing_schema`]; only entries that meet it are yielded.
-    pub filter: Option<Arc<dyn PhysicalExpr>>,
-    /// Which directories are worth opening.
+    /// Only entries that meet it are yielded.
+    pub filter: Option<ListingFilter>,
+    /// Only entries that match it are yielded. Its wildcards pass over names that start with a dot
+    /// unless `hidden`.
+    pub glob: Option<Arc<Glob>>,
+    /// Which directories are worth opening, beyond `glob`.
     pub prune: Prune,
     /// Whether to descend at all.
     pub recursive: bool,
-    /// Whether to yield, and descend into, names that start with a dot.
+    /// Whether to yield, and descend into, names that start with a dot, where there is no `glob`.
     pub hidden: bool,
     /// Stop after about this many entries.
     pub limit: Option<usize>,
@@ -161,6 +171,63 @@ pub struct Walk {
     pub partitions: usize,
     /// Rows per batch.
     pub batch_rows: usize,
+    /// Told what the walk costs.
+    pub counters: WalkCounters,
+}
+
+/// What a walk of a host directory cost; `EXPLAIN ANALYZE` shows it.
+#[derive(Debug, Clone, Default)]
+pub struct WalkCounters {
+    /// Calls that read a buffer of entries.
+    pub reads: Count,
+    /// Calls that asked about one entry: its metadata, or only its type where the directory does
+    /// not tell.
+    pub stats: Count,
+    /// Directories opened below the first.
+    pub opened: Count,
+    /// Directories that could not be read.
+    pub unreadable: Count,
+}
+
+/// A condition on cheap columns ([`is_cheap_column`]) of a listing.
+#[derive(Debug, Clone)]
+pub struct ListingFilter {
+    columns: Vec<usize>,
+    condition: Arc<dyn PhysicalExpr>,
+}
+
+impl ListingFilter {
+    /// Makes a filter of a condition over the whole of [`listing_schema`].
+    pub fn new(condition: Arc<dyn PhysicalExpr>) -> Result<Self> {
+        let mut columns: Vec<usize> =
+            collect_columns(&condition).iter().map(|column| column.index()).collect();
+        columns.sort_unstable();
+        let schema = listing_schema().project(&columns)?;
+        let condition = reassign_expr_columns(condition, &schema)?;
+        Ok(Self { columns, condition })
+    }
+
+    /// Returns the columns that the condition reads, as indices into [`listing_schema`].
+    pub fn columns(&self) -> &[usize] {
+        &self.columns
+    }
+
+    /// Returns whether each row of a batch of these columns meets the condition.
+    pub fn evaluate(&self, batch: &RecordBatch) -> Result<BooleanArray> {
+        let mask = self.condition.evaluate(batch)?.into_array(batch.num_rows())?;
+        let mask = mask.as_boolean();
+        // Null is not true.
+        Ok(match mask.null_count() {
+            0 => mask.clone(),
+            _ => prep_null_mask_filter(mask),
+        })
+    }
+}
+
+impl std::fmt::Display for ListingFilter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.condition)
+    }
 }
 
 /// Bounds on the entries wanted, from which a walk concludes which directories not to open.
@@ -170,8 +237,6 @@ pub struct Prune {
     pub path_prefix: Option<String>,
     /// Wanted entries are at most this deep.
     pub depth_max: Option<u32>,
-    /// Wanted paths all match this glob.
-    pub glob: Option<Arc<Glob>>,
 }
 
 impl Prune {
@@ -192,7 +257,7 @@ impl Prune {
                 return false;
             }
         }
-        self.glob.as_ref().is_none_or(|glob| glob.may_match_below(path))
+        true
     }
 }
 

@@ -598,10 +598,11 @@ impl Oplog {
 
     /// Reads all rows of `files`, in the order of their transactions.
     pub async fn read_rows(&self, files: &[DataFile]) -> Result<Vec<OplogEntry>> {
-        // Made beforehand: a closure that borrows within a stream keeps the future from being `Send`.
-        let reads: Vec<_> = files.iter().map(|file| self.read_file(file)).collect();
-        let parts: Vec<Vec<OplogEntry>> =
-            futures::stream::iter(reads).buffer_unordered(8).try_collect().await?;
+        let parts: Vec<Vec<OplogEntry>> = futures::stream::iter(files.to_vec())
+            .map(|file| async move { self.read_file(&file).await })
+            .buffer_unordered(8)
+            .try_collect()
+            .await?;
         let mut rows: Vec<OplogEntry> = parts.into_iter().flatten().collect();
         rows.sort_by_key(|row| row.txn);
         Ok(rows)

@@ -275,10 +275,10 @@ mod tests {
         for (text, expected) in [
             ("a,b\n1,2\n3", (2, 8, false)),
             ("a\r\n1\r\n", (2, 6, false)),
-            ("a,b\n1,\"x\ny\"\n", (2, 13, true)),
-            ("a,b\n1,\"x \"\"y\"\"\"\n", (2, 17, false)),
+            ("a,b\n1,\"x\ny\"\n", (2, 12, true)),
+            ("a,b\n1,\"x \"\"y\"\"\"\n", (2, 16, false)),
             // A quote within a bare value is one of its bytes.
-            ("a,b\n5\" pipe,\"x\ny\"\n", (2, 19, true)),
+            ("a,b\n5\" pipe,\"x\ny\"\n", (2, 18, true)),
             ("a,b\n5\" pipe,2\n", (2, 14, false)),
             ("\u{feff}\"a\nb\",c\n", (1, 11, true)),
         ] {

@@ -171,28 +171,16 @@ impl Scan {
             false,
         )?;
 
-        let mut columns: Vec<usize> = wanted
-            .fields()
-            .iter()
-            .filter_map(|field| self.schema.index_of(field.name()).ok())
-            .collect();
-        if !self.is_in_order(wanted) {
-            columns.sort_unstable();
-            columns.dedup();
-        }
+        let columns = wanted.fields().iter();
+        let columns = columns.filter_map(|field| self.schema.index_of(field.name()).ok());
         let config = FileScanConfigBuilder::new(url.clone(), source)
             .with_file_compression_type(self.compression())
             .with_file_groups(groups)
             .with_statistics(statistics)
-            .with_projection_indices(Some(columns))?
+            .with_projection_indices(Some(columns.collect()))?
             .with_limit(limit)
             .build();
         conform(DataSourceExec::from_data_source(config), wanted)
-    }
-
-    /// Whether the reader can yield just the columns `wanted`.
-    fn is_in_order(&self, wanted: &Schema) -> bool {
-        wanted.fields().iter().all(|field| self.schema.fields().find(field.name()).is_some())
     }
 
     fn compression(&self) -> FileCompressionType {

@@ -71,7 +71,8 @@ impl<'a> Arguments<'a> {
                 other => Err(Error::invalid(format!(
                     "argument '{parameter}' of {}() must be a constant, not {other}",
                     signature.name
-                ))),
+                ))
+                .with_hint("functions in FROM run once, before there are any rows")),
             })
             .collect::<Result<_>>()?;
         Ok(Self { signature, values })
@@ -105,5 +106,6 @@ impl<'a> Arguments<'a> {
     fn bad(&self, parameter: &str, wanted: &str, value: &ScalarValue) -> Error {
         let name = self.signature.name;
         Error::invalid(format!("argument '{parameter}' of {name}() takes {wanted}, not {value}"))
+            .with_hint(self.signature.describe())
     }
 }

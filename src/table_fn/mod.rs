@@ -1,30 +1,75 @@
 //! Table functions: `ls()`, `nodes()`, `factories()`, `pond_log()`.
 //!
-//! Their arguments are literals, positional or named (`recursive => true`), and their names are of
-//! any case. What they read is the snapshot of the statement they are called in.
+//! Their names are of any case; their arguments are literals, positional or named (`recursive =>
+//! true`): [`FromPlanner`] puts named ones into place, so that each function has one way to be
+//! called. What a function reads is the snapshot of the statement it is called in; `ls()` learns it
+//! from a [`RootSource`] when its table is scanned, so looking up a function costs nothing.
 
 mod arguments;
 pub(crate) mod factories;
+pub mod ls;
 pub(crate) mod nodes;
 mod planner;
 pub(crate) mod pond_log;
 mod rows;
 
+use std::fmt::Debug;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use datafusion::catalog::TableFunctionImpl;
 
 use self::arguments::Signature;
 pub(crate) use self::planner::FromPlanner;
 use crate::catalog::Binding;
+use crate::error::Result;
+use crate::node::Directory;
+use crate::path::PondPath;
+
+/// Gives what a statement reads.
+#[async_trait]
+pub trait RootSource: Debug + Send + Sync {
+    /// Returns the root; the same for every call within one statement.
+    async fn root(&self) -> Result<Arc<dyn Directory>>;
+
+    /// Returns the absolute path, or glob, that `text` means.
+    fn path(&self, text: &str) -> Result<PondPath> {
+        PondPath::parse(text)
+    }
+}
+
+/// A root that is known already.
+#[derive(Debug, Clone)]
+pub struct FixedRoot(pub Arc<dyn Directory>);
+
+#[async_trait]
+impl RootSource for FixedRoot {
+    async fn root(&self) -> Result<Arc<dyn Directory>> {
+        Ok(self.0.clone())
+    }
+}
+
+#[async_trait]
+impl RootSource for Binding {
+    async fn root(&self) -> Result<Arc<dyn Directory>> {
+        Binding::root(self).await
+    }
+
+    fn path(&self, text: &str) -> Result<PondPath> {
+        // A statement that names a path reads it.
+        self.mark_used();
+        Binding::path(self, text)
+    }
+}
 
 /// Every function of ours.
 static SIGNATURES: &[&Signature] =
-    &[&nodes::SIGNATURE, &factories::SIGNATURE, &pond_log::SIGNATURE];
+    &[&ls::SIGNATURE, &nodes::SIGNATURE, &factories::SIGNATURE, &pond_log::SIGNATURE];
 
 /// Returns the functions of `binding`, by name.
 pub(crate) fn functions(binding: &Arc<Binding>) -> Vec<(&'static str, Arc<dyn TableFunctionImpl>)> {
     vec![
+        (ls::SIGNATURE.name, Arc::new(ls::LsFunction::new(binding.clone()))),
         (nodes::SIGNATURE.name, Arc::new(nodes::Nodes(binding.clone()))),
         (factories::SIGNATURE.name, Arc::new(factories::Factories(binding.clone()))),
         (pond_log::SIGNATURE.name, Arc::new(pond_log::PondLog(binding.clone()))),

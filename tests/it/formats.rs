@@ -397,6 +397,8 @@ async fn empty_texts_have_no_rows() {
     files.put("header.csv", "a,b\n").await;
     files.put("bare.csv", "a,b").await;
     files.put("full.csv", "a\n5\n").await;
+    let plan = files.query(&["empty.csv"], "EXPLAIN SELECT * FROM t").await.unwrap().join("\n");
+    assert!(!plan.contains("DataSourceExec"), "{plan}");
     for name in ["empty.csv", "empty.jsonl", "header.csv", "bare.csv"] {
         files.expect(&[name], "SELECT * FROM t", &[]).await;
         files.expect(&[name], "SELECT count(*) FROM t", &["0"]).await;
@@ -505,6 +507,9 @@ async fn nested_json_unites_members_by_name() {
     let files = Files::new();
     files.put("1.jsonl", "{\"z\": 1, \"p\": {\"x\": 1}, \"l\": [1]}\n").await;
     files.put("2.jsonl", "{\"z\": 2, \"p\": {\"y\": 2.5, \"x\": 3}, \"l\": []}\n").await;
+    let types = files.types(&["2.jsonl"]).await;
+    let members = "\"x\": Int64, \"y\": Float64";
+    assert_eq!(types, format!("z Int64, p Struct({members}), l List(Utf8View)"));
     let query = "SELECT z, t.p['x'], t.p['y'], l[1] FROM t ORDER BY z";
     files.expect(&["1.jsonl", "2.jsonl"], query, &["1|1|null|1", "2|3|2.5|null"]).await;
 }

@@ -98,8 +98,8 @@ async fn a_pond_opens_to_the_same_tree_with_its_cache_and_without_it() {
     };
     let cached = Pond::open(dir.path(), FAST).await.unwrap().snapshot().await.unwrap();
     assert!(
-        std::fs::read_dir(dir.path().join("cache")).unwrap().count() >= 2,
-        "the namespace has a base"
+        std::fs::read_dir(dir.path().join("cache/namespace")).unwrap().count() >= 3,
+        "the namespace has its layers"
     );
     std::fs::remove_dir_all(dir.path().join("cache")).unwrap();
     let folded = Pond::open(dir.path(), FAST).await.unwrap().snapshot().await.unwrap();
@@ -107,7 +107,7 @@ async fn a_pond_opens_to_the_same_tree_with_its_cache_and_without_it() {
     assert_eq!(tree(&cached).1.len(), 700);
 
     // Any damage to the cache is noticed, or its file is named.
-    let head = dir.path().join("cache/namespace");
+    let head = dir.path().join("cache/namespace/head");
     let bytes = std::fs::read(&head).unwrap();
     for at in (0..bytes.len()).step_by(bytes.len() / 40) {
         let mut damaged = bytes.clone();
@@ -256,4 +256,40 @@ async fn opening_after_a_thousand_commits_reads_few_log_files() {
     let files = table.get_file_uris().unwrap().count();
     assert!(files <= 3 * 32, "{files} files");
     let _: Arc<Snapshot> = pond.snapshot().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cache_that_knows_more_than_the_oplog_is_not_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let pond = Pond::init(dir.path(), FAST).await.unwrap();
+    for number in 1..=5 {
+        mkdir(&pond, &format!("/kept{number}")).await.unwrap();
+    }
+    let log = |version| dir.path().join(format!("oplog/_delta_log/{version:020}.json"));
+    for number in 6..=8 {
+        mkdir(&pond, &format!("/lost{number}")).await.unwrap();
+    }
+    drop(pond);
+    // What a power cut does to commits that were not synced; the cache survived it.
+    for version in 6..=8 {
+        std::fs::remove_file(log(version)).unwrap();
+    }
+    let pond = Pond::open(dir.path(), FAST).await.unwrap();
+    let snapshot = pond.snapshot().await.unwrap();
+    assert_eq!(snapshot.txn(), 5);
+    assert!(exists(&snapshot, "/kept5") && !exists(&snapshot, "/lost6"));
+    assert_eq!(mkdir(&pond, "/next").await.unwrap(), 6);
+    assert!(log(6).exists() && !log(9).exists());
+    assert_eq!(delta_rows(dir.path()).await, (6, 6));
+
+    // As many commits as the cache knew of, but other ones.
+    let head = dir.path().join("cache/namespace/head");
+    let old = std::fs::read(&head).unwrap();
+    std::fs::remove_file(log(6)).unwrap();
+    std::fs::remove_file(&head).unwrap();
+    let pond = Pond::open(dir.path(), FAST).await.unwrap();
+    mkdir(&pond, "/other").await.unwrap();
+    std::fs::write(&head, old).unwrap();
+    let snapshot = Pond::open(dir.path(), FAST).await.unwrap().snapshot().await.unwrap();
+    assert!(exists(&snapshot, "/other") && !exists(&snapshot, "/next"));
 }

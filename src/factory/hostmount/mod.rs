@@ -1,0 +1,196 @@
+//! hostmount: shows a host directory live and strictly read-only.
+//!
+//! # Model
+//! Opening the node opens a handle of the directory. Everything below is reached from that handle by
+//! single names (`openat` with `O_NOFOLLOW`), never by joining paths; only a symbolic link is
+//! resolved by the kernel, beneath the handle (`openat2` with `RESOLVE_BENEATH`). So no name, link,
+//! or swap of one for the other, leads out of the directory:
+//! - `dir.rs`: the directories and files, one name at a time;
+//! - `walk.rs`: the listing of a whole tree, for `ls()`;
+//! - `store.rs`: the bytes of tables, for the engine to scan.
+//!
+//! # Invariants
+//! - Nothing is ever opened for writing, and nothing but directories and regular files is opened.
+//! - A link that leaves the mount is listed as a link. Opening it is an error that says where it
+//!   leads, and nothing about what is there.
+//! - Names are the host's; bytes that are not UTF-8 are escaped without loss
+//!   ([`crate::path::escape_name`]).
+//! - A file cut short while it is read is an error, never fewer bytes.
+//!
+//! What other file systems are mounted inside the directory is part of it, as the host shows it.
+
+mod dir;
+mod store;
+mod walk;
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+
+use super::{Config, CreateContext, Factory, OpenContext, OptionKind, OptionSpec};
+use crate::entry::EntryType;
+use crate::error::{Error, ErrorKind, Result, did_you_mean};
+use crate::node::Node;
+use dir::HostDirectory;
+
+/// The factory.
+#[derive(Debug)]
+pub struct Hostmount;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HostmountConfig {
+    directory: String,
+}
+
+#[async_trait]
+impl Factory for Hostmount {
+    fn name(&self) -> &'static str {
+        "hostmount"
+    }
+
+    fn description(&self) -> &'static str {
+        "a host directory, live and read-only"
+    }
+
+    fn options(&self) -> &'static [OptionSpec] {
+        &[OptionSpec {
+            name: "directory",
+            kind: OptionKind::HostDirectory,
+            required: true,
+            default: None,
+            doc: "the host directory to show",
+        }]
+    }
+
+    fn entry_type(&self, _config: &Config) -> EntryType {
+        EntryType::Directory
+    }
+
+    async fn prepare(&self, config: Config, cx: &CreateContext) -> Result<Config> {
+        let HostmountConfig { directory } = config.parse()?;
+        let cx = cx.clone();
+        let directory = blocking(move || {
+            let directory = absolute(&directory, cx.base_dir.as_deref())?;
+            check_directory(&directory)?;
+            if let Some(pond) = &cx.pond_dir {
+                check_apart(&directory, pond)?;
+            }
+            Ok(directory)
+        })
+        .await?;
+        let text = directory.into_os_string().into_string().map_err(|directory| {
+            Error::invalid(format!("the host directory {directory:?} is not valid UTF-8"))
+                .with_hint("mount the directory above it")
+        })?;
+        Ok(config.with("directory", text))
+    }
+
+    async fn open(&self, config: &Config, cx: &OpenContext) -> Result<Node> {
+        let HostmountConfig { directory } = config.parse()?;
+        let path = cx.path.clone();
+        let root = blocking(move || HostDirectory::open_mount(path, directory.into())).await?;
+        Ok(Node::Directory(Arc::new(root)))
+    }
+}
+
+/// Runs calls that may wait for a disk where they hold up nobody else.
+async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::task::spawn_blocking(call).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(error) => Err(Error::new(ErrorKind::Io, "interrupted").with_source(error)),
+        },
+    }
+}
+
+/// Makes a path absolute by its text, and leaves links in it as they are.
+fn absolute(directory: &str, base: Option<&Path>) -> Result<PathBuf> {
+    if directory.is_empty() || directory.contains('\0') {
+        return Err(Error::invalid(format!("the host directory {directory:?} is no path")));
+    }
+    let given = Path::new(directory);
+    let joined = match base {
+        _ if given.is_absolute() => given.to_owned(),
+        Some(base) => base.join(given),
+        None => {
+            return Err(Error::invalid(format!(
+                "the host directory '{directory}' is not an absolute path"
+            ))
+            .with_hint("there is no working directory here to start from; give the whole path"));
+        }
+    };
+    // `..` stays: behind a link it does not lead back.
+    Ok(joined.components().filter(|part| *part != Component::CurDir).collect())
+}
+
+fn check_directory(directory: &Path) -> Result<()> {
+    let shown = directory.display();
+    match std::fs::metadata(directory) {
+        Ok(metadata) if !metadata.is_dir() => {
+            Err(Error::invalid(format!("the host path '{shown}' is not a directory")))
+        }
+        Ok(_) => match std::fs::read_dir(directory) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Error::io(format!("the host directory '{shown}'"), error)),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(Error::not_found(format!("the host directory '{shown}' does not exist"))
+                .with_hint_opt(nearest(directory)))
+        }
+        Err(error) => Err(Error::io(format!("the host directory '{shown}'"), error)),
+    }
+}
+
+/// Returns a hint with the directory that was perhaps meant.
+fn nearest(directory: &Path) -> Option<String> {
+    // The part that is missing may have parts below it.
+    let missing = directory.ancestors().find(|path| path.parent().is_some_and(Path::is_dir))?;
+    let parent = missing.parent()?;
+    let names: Vec<String> = std::fs::read_dir(parent)
+        .ok()?
+        .take(10_000)
+        .flatten()
+        .filter(|entry| entry.path().is_dir())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    let hint = did_you_mean(missing.file_name()?.to_str()?, names.iter().map(String::as_str))?;
+    let name = names.into_iter().find(|name| hint.contains(&format!("'{name}'")))?;
+    let below = directory.strip_prefix(missing).ok()?;
+    Some(format!("did you mean '{}'?", parent.join(name).join(below).display()))
+}
+
+/// Refuses a directory that is the pond's, holds it or is inside it: files compare by identity,
+/// whatever they are called.
+fn check_apart(directory: &Path, pond: &Path) -> Result<()> {
+    let shown = directory.display();
+    let canonical = |path: &Path| {
+        path.canonicalize().map_err(|error| Error::io(format!("'{}'", path.display()), error))
+    };
+    let (above_directory, above_pond) =
+        (identities(&canonical(directory)?)?, identities(&canonical(pond)?)?);
+    let relation = match (above_directory.first(), above_pond.first()) {
+        (Some(mine), Some(ponds)) if mine == ponds => "is the pond's own directory",
+        (_, Some(ponds)) if above_directory.contains(ponds) => "is inside the pond's own directory",
+        (Some(mine), _) if above_pond.contains(mine) => "holds the pond's own directory",
+        _ => return Ok(()),
+    };
+    Err(Error::invalid(format!("the host directory '{shown}' {relation}"))
+        .with_hint("a pond cannot show itself; mount a directory beside it"))
+}
+
+/// Returns the device and inode of a directory and of everything above it, nearest first.
+fn identities(path: &Path) -> Result<Vec<(u64, u64)>> {
+    path.ancestors()
+        .map(|ancestor| match std::fs::metadata(ancestor) {
+            Ok(metadata) => Ok((metadata.dev(), metadata.ino())),
+            Err(error) => Err(Error::io(format!("'{}'", ancestor.display()), error)),
+        })
+        .collect()
+}

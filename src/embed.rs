@@ -47,7 +47,7 @@ pub async fn register(context: &SessionContext, tree: Tree) -> Result<()> {
     binding.snapshot().await?;
     let state = context.state_ref();
     let mut state = state.write();
-    bind(&mut state, &binding, false);
+    bind(&mut state, &binding);
     for factory in tree.factories().all() {
         let name = factory.name();
         let factory = Arc::new(NodeFactory { name, binding: binding.clone() });

@@ -280,6 +280,15 @@ pub(super) fn check_plan(
             LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create)) if !host_files => {
                 Some(no_host_table(create, binding))
             }
+            LogicalPlan::Ddl(ddl)
+                if let Some(name) = made_by(ddl)
+                    && is_pond_path(name) =>
+            {
+                Some(Error::unsupported(format!(
+                    "'{}' cannot be made: the pond stores no tables or views yet",
+                    name.table()
+                )))
+            }
             LogicalPlan::Dml(dml) if is_pond_path(&dml.table_name) => Some(Error::unsupported(
                 format!("'{}' takes no {}", dml.table_name.table(), dml.op.name()),
             )),
@@ -305,6 +314,15 @@ pub(super) fn check_plan(
         }
     })?;
     Ok(())
+}
+
+/// Returns the name of the session's table or view that a statement makes, `SELECT … INTO` included.
+fn made_by(ddl: &DdlStatement) -> Option<&TableReference> {
+    match ddl {
+        DdlStatement::CreateMemoryTable(create) => Some(&create.name),
+        DdlStatement::CreateView(create) => Some(&create.name),
+        _ => None,
+    }
 }
 
 fn is_pond_path(table: &TableReference) -> bool {

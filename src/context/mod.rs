@@ -234,16 +234,18 @@ impl PondContext {
     ) -> Result<Output> {
         let lean = self.lean();
         let binding = self.bind(aliases).await?;
+        let mut was_complete = lean.is_complete();
         let mut state = lean.bound(&binding);
         let references = state.resolve_table_references(&statement)?;
         if references.iter().any(|table| table.schema() == Some("information_schema")) {
             binding.prepare_listing().await?;
-            if lean.complete() {
-                state = lean.bound(&binding);
-            }
+            lean.complete();
+            was_complete = true;
+            state = lean.bound(&binding);
         }
         let mut planned = self.plan(&state, &binding, statement.clone()).await;
-        if planned.is_err() && lean.complete() {
+        if planned.is_err() && !was_complete {
+            lean.complete();
             state = lean.bound(&binding);
             planned = self.plan(&state, &binding, statement).await;
         }

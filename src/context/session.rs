@@ -62,19 +62,23 @@ impl LeanSession {
     /// Returns a copy of the session's state with `binding` put over it.
     pub(super) fn bound(&self, binding: &Arc<Binding>) -> SessionState {
         let mut state = self.context.state();
-        bind(&mut state, binding, true);
+        bind(&mut state, binding);
         state
     }
 
-    /// Adds every function and file format that is not there yet. Returns whether any was missing.
-    pub(super) fn complete(&self) -> bool {
-        if self.is_complete.swap(true, Ordering::SeqCst) {
-            return false;
-        }
+    /// Whether nothing is missing any more. A state made before this was so may lack functions.
+    pub(super) fn is_complete(&self) -> bool {
+        self.is_complete.load(Ordering::SeqCst)
+    }
+
+    /// Adds every function and file format that is not there yet.
+    pub(super) fn complete(&self) {
         let state = self.context.state_ref();
         let mut state = state.write();
-        add_all(&mut state);
-        true
+        if !self.is_complete() {
+            add_all(&mut state);
+            self.is_complete.store(true, Ordering::SeqCst);
+        }
     }
 }
 
@@ -114,12 +118,12 @@ fn add_all(state: &mut SessionState) {
 }
 
 /// Puts `binding` over a session: the catalog, the table functions, the planner of FROM items.
-pub(crate) fn bind(state: &mut SessionState, binding: &Arc<Binding>, strict: bool) {
+pub(crate) fn bind(state: &mut SessionState, binding: &Arc<Binding>) {
     let catalogs = Catalogs::over(state, binding.clone());
     state.register_catalog_list(Arc::new(catalogs));
     for (name, function) in table_fn::functions(binding) {
         state.register_udtf(name, function);
     }
-    let planner = Arc::new(FromPlanner::new(binding.clone(), strict));
+    let planner = Arc::new(FromPlanner::new(binding.clone()));
     state.register_relation_planner(planner).expect("a session takes any number of planners");
 }

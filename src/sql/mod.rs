@@ -9,6 +9,7 @@
 
 pub(crate) mod diagnose;
 pub(crate) mod from_clause;
+mod ignored;
 mod parser;
 mod script;
 mod statement;

@@ -27,6 +27,7 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 use serde_json::Value;
 
+use super::ignored;
 use super::script::DIALECT;
 use super::statement::{AlterNodeChange, Body, CreateNode, Describe, NodeStatement, Show};
 use crate::error::Error;
@@ -58,27 +59,13 @@ pub(super) fn parse(tokens: Vec<TokenWithSpan>) -> Result<Body, Failure> {
         Some(statement) => Body::Node(statement),
         None => Body::Engine(Box::new(parser.parse_statement().map_err(Failure::Syntax)?)),
     };
-    match parser.parser.peek_token_ref().token {
-        Token::EOF => Ok(body),
-        _ => {
-            let found = parser.parser.peek_token();
-            Err(parser.parser.expected::<()>("the end of the statement", found).unwrap_err_into())
-        }
+    if parser.parser.peek_token_ref().token != Token::EOF {
+        expected::<()>(&parser.parser, "the end of the statement")?;
     }
-}
-
-/// `expected` returns a result that is always an error.
-trait UnwrapErrInto {
-    fn unwrap_err_into(self) -> Failure;
-}
-
-impl UnwrapErrInto for Parsed<()> {
-    fn unwrap_err_into(self) -> Failure {
-        match self {
-            Ok(()) => unreachable!("expected() always fails"),
-            Err(error) => error.into(),
-        }
+    if let Body::Engine(statement) = &body {
+        ignored::refuse(statement).map_err(Failure::Ours)?;
     }
+    Ok(body)
 }
 
 /// Parses one of our statements, or consumes nothing.

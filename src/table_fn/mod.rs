@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use datafusion::catalog::TableFunctionImpl;
 
 use self::arguments::Signature;
-pub(crate) use self::planner::FromPlanner;
+pub(crate) use self::planner::{FromPlanner, ignored_in_from};
 use crate::catalog::Binding;
 use crate::error::Result;
 use crate::node::Directory;

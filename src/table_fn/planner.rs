@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use datafusion::common::{DFSchema, ScalarValue};
-use datafusion::error::{DataFusionError, Result as EngineResult};
+use datafusion::error::Result as EngineResult;
 use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
 };
@@ -23,13 +23,11 @@ use crate::error::Error;
 #[derive(Debug)]
 pub(crate) struct FromPlanner {
     binding: Arc<Binding>,
-    /// Whether every FROM item is ours to judge. In a foreign session only pond paths are.
-    strict: bool,
 }
 
 impl FromPlanner {
-    pub(crate) fn new(binding: Arc<Binding>, strict: bool) -> Self {
-        Self { binding, strict }
+    pub(crate) fn new(binding: Arc<Binding>) -> Self {
+        Self { binding }
     }
 }
 
@@ -42,13 +40,16 @@ impl RelationPlanner for FromPlanner {
         match &relation {
             TableFactor::Table { name, args: None, .. } => {
                 let table = context.object_name_to_table_reference(name.clone())?;
-                if self.strict || table.table().starts_with('/') {
-                    refuse_ignored(&relation, table.table())?;
-                    if let Some(error) = self.binding.error_of(&table)
-                        && context.context_provider().get_table_source(table).is_err()
-                    {
-                        return Err(error.into());
-                    }
+                // Clauses on a foreign session's own tables are for others to judge.
+                if table.table().starts_with('/')
+                    && let Some(error) = ignored_in_from(&relation)
+                {
+                    return Err(error.into());
+                }
+                if let Some(error) = self.binding.error_of(&table)
+                    && context.context_provider().get_table_source(table).is_err()
+                {
+                    return Err(error.into());
                 }
                 Ok(RelationPlanning::Original(Box::new(relation)))
             }
@@ -61,16 +62,15 @@ impl RelationPlanner for FromPlanner {
                 else {
                     return Ok(RelationPlanning::Original(Box::new(in_lower_case(relation))));
                 };
-                refuse_ignored(&relation, signature.name)?;
+                if let Some(error) = ignored_in_from(&relation) {
+                    return Err(error.into());
+                }
                 let args = arrange(signature, &args.args, context)?;
                 let source =
                     context.context_provider().get_table_function_source(signature.name, args)?;
                 let plan = LogicalPlanBuilder::scan(signature.name, source, None)?.build()?;
                 let planned = PlannedRelation::new(plan, alias.clone());
                 Ok(RelationPlanning::Planned(Box::new(planned)))
-            }
-            TableFactor::Derived { sample: Some(_), .. } if self.strict => {
-                Err(not_carried_out("TABLESAMPLE", "the subquery"))
             }
             _ => Ok(RelationPlanning::Original(Box::new(relation))),
         }
@@ -146,41 +146,33 @@ fn arrange(
     Ok(arranged.into_iter().map(|arg| arg.unwrap_or_else(null)).collect())
 }
 
-/// Refuses what the engine's planner would parse and then leave out.
-fn refuse_ignored(relation: &TableFactor, name: &str) -> EngineResult<()> {
-    let TableFactor::Table {
-        with_hints,
-        version,
-        with_ordinality,
-        partitions,
-        json_path,
-        sample,
-        index_hints,
-        ..
-    } = relation
-    else {
-        return Ok(());
+/// Returns the error about a clause of a FROM item that the engine's planner would leave out.
+pub(crate) fn ignored_in_from(factor: &TableFactor) -> Option<Error> {
+    let (object, clause) = match factor {
+        TableFactor::Derived { sample: Some(_), .. } => ("the subquery".to_owned(), "TABLESAMPLE"),
+        TableFactor::Table {
+            name,
+            with_hints,
+            version,
+            with_ordinality,
+            partitions,
+            json_path,
+            sample,
+            index_hints,
+            ..
+        } => {
+            let clauses = [
+                ("TABLESAMPLE", sample.is_some()),
+                ("AS OF", version.is_some()),
+                ("WITH ORDINALITY", *with_ordinality),
+                ("PARTITION", !partitions.is_empty()),
+                ("a path of fields", json_path.is_some()),
+                ("a hint", !with_hints.is_empty() || !index_hints.is_empty()),
+            ];
+            (name.to_string(), clauses.iter().find(|(_, given)| *given)?.0)
+        }
+        _ => return None,
     };
-    let clause = if sample.is_some() {
-        "TABLESAMPLE"
-    } else if version.is_some() {
-        "AS OF"
-    } else if *with_ordinality {
-        "WITH ORDINALITY"
-    } else if !partitions.is_empty() {
-        "PARTITION"
-    } else if json_path.is_some() {
-        "a path of fields"
-    } else if !with_hints.is_empty() || !index_hints.is_empty() {
-        "a hint"
-    } else {
-        return Ok(());
-    };
-    Err(not_carried_out(clause, &format!("'{name}'")))
-}
-
-fn not_carried_out(clause: &str, object: &str) -> DataFusionError {
-    let error = Error::unsupported(format!("{object}: {clause} is not supported in FROM"));
     let hint = (clause == "TABLESAMPLE").then(|| "WHERE random() < 0.1 keeps a tenth".to_owned());
-    error.with_hint_opt(hint).into()
+    Some(Error::unsupported(format!("{object} takes no {clause}")).with_hint_opt(hint))
 }

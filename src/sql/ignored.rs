@@ -1,0 +1,114 @@
+//! Refuses clauses that the parser knows and the engine's planner leaves out without a word, which
+//! would answer another question than was asked.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::parser::{CopyToSource, Statement as EngineStatement};
+use datafusion::sql::sqlparser::ast::{
+    GroupByExpr, Query, Select, SelectItem, SetExpr, Statement, TableFactor, Visit, Visitor,
+};
+
+use crate::error::{Error, Result};
+use crate::table_fn::ignored_in_from;
+
+/// Checks a whole statement, subqueries included.
+///
+/// # Errors
+/// `Unsupported`, naming the clause.
+pub(super) fn refuse(statement: &EngineStatement) -> Result<()> {
+    let found = match statement {
+        EngineStatement::Statement(statement) => statement.visit(&mut Ignored),
+        EngineStatement::CopyTo(copy) => match &copy.source {
+            CopyToSource::Query(query) => query.visit(&mut Ignored),
+            CopyToSource::Relation(_) => ControlFlow::Continue(()),
+        },
+        EngineStatement::Explain(explain) => return refuse(&explain.statement),
+        EngineStatement::CreateExternalTable(_) | EngineStatement::Reset(_) => {
+            ControlFlow::Continue(())
+        }
+    };
+    match found {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+struct Ignored;
+
+type Found = ControlFlow<Error>;
+
+impl Visitor for Ignored {
+    type Break = Error;
+
+    fn pre_visit_query(&mut self, query: &Query) -> Found {
+        let clauses = [
+            ("FOR UPDATE", !query.locks.is_empty()),
+            ("FOR XML", query.for_clause.is_some()),
+            ("SETTINGS", query.settings.is_some()),
+            ("FORMAT", query.format_clause.is_some()),
+        ];
+        refuse_first("a query", &clauses)?;
+        // SELECTs that are the body itself; those in parentheses are queries of their own.
+        let mut bodies = vec![query.body.as_ref()];
+        while let Some(body) = bodies.pop() {
+            match body {
+                SetExpr::Select(select) => check_select(select)?,
+                SetExpr::SetOperation { left, right, .. } => bodies.extend([&**left, &**right]),
+                _ => {}
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> Found {
+        match ignored_in_from(factor) {
+            Some(error) => ControlFlow::Break(error),
+            None => ControlFlow::Continue(()),
+        }
+    }
+
+    fn pre_visit_statement(&mut self, statement: &Statement) -> Found {
+        match statement {
+            Statement::Delete(delete) => {
+                refuse_first("DELETE", &[("LIMIT", delete.limit.is_some())])
+            }
+            _ => ControlFlow::Continue(()),
+        }
+    }
+}
+
+fn check_select(select: &Select) -> Found {
+    let modifiers = match &select.group_by {
+        GroupByExpr::All(modifiers) | GroupByExpr::Expressions(_, modifiers) => modifiers,
+    };
+    let ilike = select.projection.iter().any(|item| match item {
+        SelectItem::Wildcard(options) | SelectItem::QualifiedWildcard(_, options) => {
+            options.opt_ilike.is_some()
+        }
+        _ => false,
+    });
+    let global = select.from.iter().flat_map(|from| &from.joins).any(|join| join.global);
+    let clauses = [
+        ("PREWHERE", select.prewhere.is_some()),
+        ("CONNECT BY", !select.connect_by.is_empty()),
+        ("WITH after GROUP BY", !modifiers.is_empty()),
+        ("ILIKE after *", ilike),
+        ("GLOBAL JOIN", global),
+        ("EXCLUDE behind the columns", select.exclude.is_some()),
+        ("a modifier", select.select_modifiers.is_some()),
+        ("AS VALUE or AS STRUCT", select.value_table_mode.is_some()),
+    ];
+    refuse_first("SELECT", &clauses)
+}
+
+fn refuse_first(object: &str, clauses: &[(&str, bool)]) -> Found {
+    match clauses.iter().find(|(_, given)| *given) {
+        Some((clause, _)) => {
+            let error = Error::unsupported(format!("{object} takes no {clause}"));
+            let hint = (*clause == "WITH after GROUP BY")
+                .then(|| "GROUP BY ROLLUP (…), CUBE (…) or GROUPING SETS (…)".to_owned());
+            ControlFlow::Break(error.with_hint_opt(hint))
+        }
+        None => ControlFlow::Continue(()),
+    }
+}

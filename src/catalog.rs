@@ -7,13 +7,13 @@
 //! 'a.series'                      relative to the session's directory
 //! ```
 //!
-//! A [`Binding`] says what one statement sees: the root of one snapshot, the session's directory, and
-//! the tables opened so far. [`Catalogs`] puts it over a session's own catalogs. A name that starts
+//! A `Binding` says what one statement sees: the root of one snapshot, the session's directory, and
+//! the tables opened so far. `Catalogs` puts it over a session's own catalogs. A name that starts
 //! with `/` is always a pond path; other names are the session's own tables first.
 //!
 //! A path that cannot be opened is no table to the engine, which must not fail when it asks for the
 //! target of a CREATE or lists the columns of everything. Why it could not be opened is kept, and
-//! [`Binding::error_of`] gives it to whoever finds the name in a FROM.
+//! `Binding::error_of` gives it to whoever finds the name in a FROM.
 //!
 //! The listing behind `information_schema` is bounded ([`LISTED_TABLES_MAX`]): stored nodes, and the
 //! first level of dynamic directories, none of them opened as tables.
@@ -306,7 +306,7 @@ impl Binding {
         Ok(())
     }
 
-    /// Returns what [`Binding::prepare_listing`] listed, or else stored nodes alone: the engine's
+    /// Returns what `Binding::prepare_listing` listed, or else stored nodes alone: the engine's
     /// questions are synchronous, dynamic directories are not.
     fn listing(&self) -> Arc<Listing> {
         let mut listed = self.listing.lock().expect("never poisoned");

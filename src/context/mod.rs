@@ -3,12 +3,12 @@
 //!
 //! A statement sees one snapshot. It is taken when the statement begins, and every name of the
 //! statement is resolved in it: the engine plans with a copy of the session's state over which a
-//! [`Binding`] to that snapshot was put. What a statement changes in the pond is one transaction,
+//! `Binding` to that snapshot was put. What a statement changes in the pond is one transaction,
 //! whose message is the statement's text.
 //!
 //! SQL reaches host files through mounts only. `COPY … TO` and `CREATE EXTERNAL TABLE` over host
 //! files are refused unless the application allows them ([`PondContextBuilder::with_host_files`]);
-//! [`engine_statements::check_plan`] is the one place that decides.
+//! `engine_statements::check_plan` is the one place that decides.
 
 pub(crate) mod engine_statements;
 mod node_statements;

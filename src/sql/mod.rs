@@ -1,7 +1,7 @@
 //! SQL: texts into statements, and the engine's errors into ours.
 //!
 //! [`Script`] splits a text into statements by tokens. Each becomes a [`Statement`]: one of ours
-//! (`grammar` of [`parser`]), or else one of the engine's, parsed from the very same tokens.
+//! (`grammar` of `parser`), or else one of the engine's, parsed from the very same tokens.
 //! [`crate::context::PondContext::execute`] carries them out.
 //!
 //! Words of our statements are special in statement position only, so columns may be called `node`

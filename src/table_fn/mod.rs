@@ -1,7 +1,7 @@
 //! Table functions: `ls()`, `nodes()`, `factories()`, `pond_log()`.
 //!
 //! Their names are of any case; their arguments are literals, positional or named (`recursive =>
-//! true`): [`FromPlanner`] puts named ones into place, so that each function has one way to be
+//! true`): `FromPlanner` puts named ones into place, so that each function has one way to be
 //! called. What a function reads is the snapshot of the statement it is called in; `ls()` learns it
 //! from a [`RootSource`] when its table is scanned, so looking up a function costs nothing.
 

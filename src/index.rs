@@ -10,12 +10,16 @@
 //! block = { key length u32, value length u32, key, value } …
 //! ```
 //!
+//! A value length of `u32::MAX` says that the key is gone: a file can be laid over another one.
+//!
 //! Every block and the block list carry a CRC-32: damage is an error that names the file, never a
 //! wrong answer. Whoever gets it removes the file, which is only a cache.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -28,8 +32,12 @@ use crate::error::{Error, Result};
 const MAGIC: &[u8; 8] = b"PONDIDX1";
 const FOOTER_BYTES: u64 = 8 + 4 + 4 + 8;
 const BLOCK_BYTES: usize = 16 * 1024;
-/// Blocks kept in memory by one open file: 4 MiB.
-const BLOCKS_KEPT: usize = 256;
+/// Blocks kept in memory by one open file: 8 MiB.
+const BLOCKS_KEPT: usize = 512;
+const GONE: u32 = u32::MAX;
+
+/// A key and its value; `None` for a key that is gone.
+pub type Pair = (Bytes, Option<Bytes>);
 
 #[derive(Debug, Serialize, Deserialize)]
 struct BlockRef {
@@ -53,10 +61,7 @@ impl Index {
     /// Writes `pairs`, which come in ascending order of distinct keys, to a new file at `path`.
     ///
     /// The file is complete when this returns, but not synced: it is a cache.
-    pub fn write(
-        path: &Path,
-        pairs: impl IntoIterator<Item = Result<(Vec<u8>, Bytes)>>,
-    ) -> Result<()> {
+    pub fn write(path: &Path, pairs: impl IntoIterator<Item = Result<Pair>>) -> Result<()> {
         let failed = |error| Error::io(path.display(), error);
         let mut file = BufWriter::new(File::create(path).map_err(failed)?);
         file.write_all(MAGIC).map_err(failed)?;
@@ -83,15 +88,19 @@ impl Index {
             let (key, value) = pair?;
             entries += 1;
             if block.is_empty() {
-                first_key.clone_from(&key);
+                first_key = key.to_vec();
             }
-            for length in [key.len(), value.len()] {
-                let length = u32::try_from(length)
-                    .map_err(|_| Error::invalid(format!("{}: entry too large", path.display())))?;
-                block.extend_from_slice(&length.to_le_bytes());
-            }
+            let length = |bytes: &Bytes| {
+                u32::try_from(bytes.len())
+                    .ok()
+                    .filter(|length| *length != GONE)
+                    .ok_or_else(|| Error::invalid(format!("{}: entry too large", path.display())))
+            };
+            block.extend_from_slice(&length(&key)?.to_le_bytes());
+            let value_length = value.as_ref().map_or(Ok(GONE), length)?;
+            block.extend_from_slice(&value_length.to_le_bytes());
             block.extend_from_slice(&key);
-            block.extend_from_slice(&value);
+            block.extend_from_slice(value.as_deref().unwrap_or_default());
             if block.len() >= BLOCK_BYTES {
                 end_block(&mut block, &mut first_key)?;
             }
@@ -144,14 +153,18 @@ impl Index {
         self.entries
     }
 
-    /// Returns the value of `key`.
-    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+    /// Returns what the file says of `key`: a value, that it is gone (`Some(None)`), or nothing.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Option<Bytes>>> {
         let block = self.blocks.partition_point(|block| block.first_key.as_slice() <= key);
         let Some(block) = block.checked_sub(1) else { return Ok(None) };
         let block = self.block(block)?;
-        for pair in Pairs::new(block) {
-            if pair.0.as_ref() >= key {
-                return Ok((pair.0.as_ref() == key).then_some(pair.1));
+        let mut at = 0;
+        while at < block.len() {
+            let pair = PairAt::new(&block, at);
+            match block[pair.key.clone()].cmp(key) {
+                Ordering::Less => at = pair.end,
+                Ordering::Equal => return Ok(Some(pair.value.map(|value| block.slice(value)))),
+                Ordering::Greater => break,
             }
         }
         Ok(None)
@@ -161,7 +174,7 @@ impl Index {
     pub fn range(
         self: &Arc<Self>,
         from: &[u8],
-    ) -> impl Iterator<Item = Result<(Bytes, Bytes)>> + use<> {
+    ) -> impl Iterator<Item = Result<Pair>> + Send + use<> {
         let index = self.clone();
         let from = from.to_vec();
         let first = self
@@ -170,7 +183,7 @@ impl Index {
             .saturating_sub(1);
         (first..self.blocks.len())
             .flat_map(move |block| match index.block(block) {
-                Ok(bytes) => pairs_or_error(Ok(Pairs::new(bytes))),
+                Ok(bytes) => pairs_or_error(Ok(Pairs { block: bytes, at: 0 })),
                 Err(error) => pairs_or_error(Err(error)),
             })
             .skip_while(move |pair| {
@@ -193,8 +206,10 @@ impl Index {
         }
         let bytes = Bytes::from(bytes);
         let mut kept = self.kept.lock().expect("never panics");
-        if kept.len() >= BLOCKS_KEPT {
-            kept.clear();
+        if kept.len() >= BLOCKS_KEPT
+            && let Some(any) = kept.keys().next().copied()
+        {
+            kept.remove(&any);
         }
         kept.insert(number, bytes.clone());
         Ok(bytes)
@@ -202,38 +217,48 @@ impl Index {
 }
 
 /// The pairs of one block, or the one error that reading it gave.
-fn pairs_or_error(pairs: Result<Pairs>) -> Box<dyn Iterator<Item = Result<(Bytes, Bytes)>> + Send> {
+fn pairs_or_error(pairs: Result<Pairs>) -> Box<dyn Iterator<Item = Result<Pair>> + Send> {
     match pairs {
         Ok(pairs) => Box::new(pairs.map(Ok)),
         Err(error) => Box::new(std::iter::once(Err(error))),
     }
 }
 
-/// Iterates over the pairs of a block whose CRC was checked.
-struct Pairs {
-    rest: Bytes,
+/// Where the parts of one pair lie in a block whose CRC was checked.
+struct PairAt {
+    key: Range<usize>,
+    value: Option<Range<usize>>,
+    end: usize,
 }
 
-impl Pairs {
-    fn new(block: Bytes) -> Self {
-        Self { rest: block }
+impl PairAt {
+    fn new(block: &[u8], at: usize) -> Self {
+        let number = |at: usize| u32::from_le_bytes(block[at..at + 4].try_into().expect("4 bytes"));
+        let key = at + 8..at + 8 + number(at) as usize;
+        let value = match number(at + 4) {
+            GONE => None,
+            length => Some(key.end..key.end + length as usize),
+        };
+        let end = value.as_ref().map_or(key.end, |value| value.end);
+        Self { key, value, end }
     }
 }
 
+/// Iterates over the pairs of a block.
+struct Pairs {
+    block: Bytes,
+    at: usize,
+}
+
 impl Iterator for Pairs {
-    type Item = (Bytes, Bytes);
+    type Item = Pair;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.is_empty() {
+        if self.at >= self.block.len() {
             return None;
         }
-        let length = |at: usize| {
-            u32::from_le_bytes(self.rest[at..at + 4].try_into().expect("4 bytes")) as usize
-        };
-        let (key_length, value_length) = (length(0), length(4));
-        let mut pair = self.rest.split_to(8 + key_length + value_length);
-        let mut key = pair.split_off(8);
-        let value = key.split_off(key_length);
-        Some((key, value))
+        let pair = PairAt::new(&self.block, self.at);
+        self.at = pair.end;
+        Some((self.block.slice(pair.key), pair.value.map(|value| self.block.slice(value))))
     }
 }

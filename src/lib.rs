@@ -1,4 +1,68 @@
 //! pond: a transactional, versioned file system that you query with SQL.
+//!
+//! A *pond* is a directory with an *oplog*: a Delta table in which every change ever made to a tree of
+//! files is a row. Some nodes of the tree hold data; others are *dynamic*: a *factory* makes their
+//! content on access, and only their recipe is stored. The tree is at the same time a catalog of the
+//! DataFusion query engine, so a path can stand wherever SQL takes a table.
+//!
+//! # Bird's-eye view
+//!
+//! Modules only use modules of earlier lines; a test checks it.
+//!
+//! | layer | modules | what they know |
+//! |---|---|---|
+//! | words | [`error`], [`path`], [`glob`], [`entry`] | nothing else |
+//! | storage | [`store`], [`index`], [`oplog`] | bytes that last; rows in a Delta table |
+//! | file system | [`snapshot`], [`transaction`], [`pond`] | the tree at one transaction; how it changes |
+//! | nodes | [`mod@format`], [`node`], [`cache`] | what a directory, a file, a table is |
+//! | dynamic nodes | [`factory`], [`tree`] | how nodes are opened, whatever makes them |
+//! | SQL | [`catalog`], [`table_fn`], [`sql`], [`context`], [`embed`] | names to tables, statements to verbs |
+//! | user interface | [`output`], [`cli`], [`repl`] | terminals |
+//!
+//! # The life of a statement
+//!
+//! `SELECT station, avg(temperature) FROM '/host/2026.parquet' GROUP BY station` flows as follows:
+//!
+//! 1. [`sql::Script`] cuts the text into statements by tokens; the parser of [`sql`] recognises our own
+//!    (`CREATE NODE …`) and leaves the others, unchanged, to DataFusion.
+//! 2. [`context::PondContext`] asks [`pond::Pond::snapshot`] for the newest [`snapshot::Snapshot`] and
+//!    binds the statement to it: everything the statement reads is of that one transaction.
+//! 3. DataFusion asks the [`catalog`] for each name. [`node::resolve`] walks from the root
+//!    [`node::Directory`] down, one [`node::Directory::get`] a name: `/` is a stored directory, `/host` is
+//!    opened by its factory, and what is below is the factory's business.
+//! 4. The [`node::File`] at the end says where its bytes are ([`node::File::table_source`]), and
+//!    [`format::open_table`] makes them a table that lowers to DataFusion's own file scans. There is no
+//!    scan operator of ours, so every pushdown of the engine works.
+//! 5. The plan runs; its batches stream to the caller, who may be `output`.
+//!
+//! # The life of a commit
+//!
+//! `CREATE NODE '/host' FACTORY hostmount WITH (directory='/data')`:
+//!
+//! 1. [`tree::Tree::create_node`] validates the options against the factory's list
+//!    ([`factory::Config::validate`]), completes them ([`factory::Factory::prepare`]) and opens the node
+//!    once: a recipe that does not open is never stored.
+//! 2. A [`transaction::Transaction`] over the newest snapshot notes the change and performs it on its own
+//!    view.
+//! 3. [`pond::Pond::commit`] has [`oplog::Oplog::write`] put the rows' Parquet file, then the Delta log
+//!    file of the next version, if that name is free. [`store::DurableStore`] syncs each file and its
+//!    directory before it returns.
+//! 4. If another writer has that version, its rows are applied, the transaction is checked against them
+//!    (`Conflict` if they touched the same path) and performed again, and step 3 is repeated.
+//! 5. The commit is appended to the folded namespace in the cache; every
+//!    [`CHECKPOINT_COMMITS`](oplog::CHECKPOINT_COMMITS) commits the writer compacts the oplog, writes a
+//!    checkpoint and removes what became unneeded.
+//!
+//! # Invariants
+//!
+//! - Acknowledged is durable: file and directory are synced before success is reported.
+//! - History is in the rows: compaction, checkpoints and clean-up of the log change no row.
+//! - A snapshot is a pure fold of the rows. What the cache holds is checked against the log file it
+//!   claims to be of, and may be deleted at any moment.
+//! - A statement sees one snapshot.
+//! - A broken node is listed with its error and breaks nothing beside it.
+//! - Nothing under a host mount is ever opened for writing, and no path leads out of it.
+//! - The library never prints, and nothing it does costs more as history grows.
 #![warn(missing_docs)]
 #![deny(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used, clippy::dbg_macro)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]

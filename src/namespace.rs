@@ -1,9 +1,11 @@
 //! The folded namespace in the cache: what makes opening a pond independent of its history.
 //!
-//! `cache/namespace` holds one frame with the table's state and the overlay of the snapshot, and then
-//! one frame for each commit since, appended by whoever made it. The base of the snapshot is a file of
-//! its own ([`Index`]), replaced only when the overlay has outgrown it. So opening reads one small
-//! file, and what it cannot find there it reads from the oplog.
+//! `cache/namespace/head` holds one frame with the table's state and the names of the snapshot's layers, and
+//! then one frame for each commit since, appended by whoever made it. The layers are files of their own
+//! ([`Index`]): one with everything up to some transaction, and over it a small one with what came
+//! since, which every save writes anew until it has outgrown the square root of the large one. So
+//! opening reads one short file and the ends of two, and what it cannot find there it reads from the
+//! oplog; and a save costs little however many nodes there are.
 //!
 //! Nothing here is synced or trusted: a frame carries its CRC-32, the state is checked against the
 //! log file it claims to be of, and whatever does not fit is ignored and made anew. After a power cut
@@ -22,32 +24,32 @@ use uuid::Uuid;
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::oplog::{Commit, TableState};
-use crate::snapshot::{Overlay, Snapshot};
+use crate::snapshot::Snapshot;
 
 /// Changes whenever a structure in the file does.
 const FORMAT: u32 = 1;
-/// An overlay with fewer entries than this stays one.
-const OVERLAY_ENTRIES_MIN: usize = 512;
+/// A small layer with fewer entries than this stays one.
+const SMALL_ENTRIES_MIN: usize = 1024;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Head {
     format: u32,
     state: TableState,
-    base: Option<String>,
-    overlay: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// File names of the layers, the newest first.
+    layers: Vec<String>,
 }
 
 /// The cache directory, as far as the namespace is concerned.
 #[derive(Debug)]
 pub(crate) struct Namespace {
     dir: PathBuf,
-    /// The base of the snapshot last loaded or saved, and its number of blocks.
-    base: Option<(String, Arc<Index>)>,
+    /// The layers of the snapshot last loaded or saved, the newest first.
+    layers: Vec<(String, Arc<Index>)>,
 }
 
 impl Namespace {
     pub(crate) fn new(dir: PathBuf) -> Self {
-        Self { dir, base: None }
+        Self { dir, layers: Vec::new() }
     }
 
     /// Reads what is there: a state, its snapshot, and the number of commits that were appended.
@@ -59,18 +61,13 @@ impl Namespace {
         if head.format != FORMAT {
             return None;
         }
-        self.base = match head.base {
-            Some(name) => {
-                let index = Index::open(&self.dir.join(&name)).ok()?;
-                Some((name, Arc::new(index)))
-            }
-            None => None,
+        let open = |name: String| {
+            let index = Index::open(&self.dir.join(&name)).ok()?;
+            Some((name, Arc::new(index)))
         };
-        let overlay: Overlay =
-            head.overlay.into_iter().map(|(key, value)| (key, value.map(Into::into))).collect();
+        self.layers = head.layers.into_iter().map(open).collect::<Option<_>>()?;
         let mut state = head.state;
-        let base = self.base.as_ref().map(|(_, index)| index.clone());
-        let mut snapshot = Snapshot::from_parts(state.txn, state.timestamp, base, overlay);
+        let mut snapshot = self.snapshot(state.txn, state.timestamp);
         // Writers append in the order they come, which need not be that of their commits.
         let mut commits = BTreeMap::new();
         while let Some(commit) = frames.next_frame::<Commit>() {
@@ -92,28 +89,29 @@ impl Namespace {
         file.write_all(&frame).map_err(failed)
     }
 
-    /// Replaces what is there; returns `snapshot`, on a new base if its overlay had outgrown the old.
+    /// Replaces what is there; returns the same snapshot with all of it in files.
     pub(crate) fn save(&mut self, state: &TableState, snapshot: &Snapshot) -> Result<Snapshot> {
         std::fs::create_dir_all(&self.dir).map_err(|error| Error::io(self.dir.display(), error))?;
-        let base_entries = self.base.as_ref().map_or(0, |(_, index)| index.entries());
-        let overlay_max = OVERLAY_ENTRIES_MIN.max(16 * base_entries.isqrt());
-        let snapshot = if snapshot.overlay().len() > overlay_max {
-            self.write_base(snapshot)?
-        } else {
-            snapshot.clone()
-        };
+        if !snapshot.overlay().is_empty() {
+            let large = self.layers.last().map_or(0, |(_, index)| index.entries());
+            let small = match self.layers.as_slice() {
+                [(_, small), _] => small.entries(),
+                _ => 0,
+            };
+            let grown =
+                small + snapshot.overlay().len() > SMALL_ENTRIES_MIN.max(16 * large.isqrt());
+            // All layers become one, or all but the large one do.
+            let count = self.layers.len();
+            let merged = if grown { count } else { count.saturating_sub(1) };
+            self.write_layer(snapshot, merged)?;
+        }
         let head = Head {
             format: FORMAT,
             state: state.clone(),
-            base: self.base.as_ref().map(|(name, _)| name.clone()),
-            overlay: snapshot
-                .overlay()
-                .iter()
-                .map(|(key, value)| (key.clone(), value.as_ref().map(|value| value.to_vec())))
-                .collect(),
+            layers: self.layers.iter().map(|(name, _)| name.clone()).collect(),
         };
         let path = self.head_path();
-        let staging = self.dir.join(format!("namespace.{}", Uuid::now_v7()));
+        let staging = self.dir.join(format!("head.{}", Uuid::now_v7()));
         let written = File::create(&staging)
             .and_then(|mut file| {
                 file.write_all(&encode_frame(&head).map_err(std::io::Error::other)?)
@@ -123,39 +121,53 @@ impl Namespace {
             let _ = std::fs::remove_file(&staging);
             return Err(Error::io(path.display(), error));
         }
-        Ok(snapshot)
+        self.remove_others();
+        Ok(self.snapshot(snapshot.txn(), snapshot.timestamp()))
     }
 
-    /// Writes all of `snapshot` as a new base and removes other bases; those who have one open keep
-    /// reading it.
-    fn write_base(&mut self, snapshot: &Snapshot) -> Result<Snapshot> {
-        let name = format!("namespace-{}.index", Uuid::now_v7());
+    /// Writes the overlay of `snapshot` and its `merged` newest layers as one layer in their place.
+    fn write_layer(&mut self, snapshot: &Snapshot, merged: usize) -> Result<()> {
+        let whole = merged == self.layers.len();
+        let name = format!("{}.index", Uuid::now_v7());
         let path = self.dir.join(&name);
-        if let Err(error) = Index::write(&path, snapshot.pairs(Vec::new())) {
+        // Nothing lies below the lowest layer, so it need not say what is gone.
+        let pairs = snapshot
+            .merged(Vec::new(), merged)
+            .filter(|pair| !whole || !matches!(pair, Ok((_, None))));
+        if let Err(error) = Index::write(&path, pairs) {
             let _ = std::fs::remove_file(&path);
             return Err(error);
         }
         let index = Arc::new(Index::open(&path)?);
-        let listing = std::fs::read_dir(&self.dir);
-        for entry in listing.map_err(|error| Error::io(self.dir.display(), error))?.flatten() {
-            let other = entry.file_name();
-            let other = other.to_string_lossy();
-            if other.starts_with("namespace") && other != "namespace" && other != name.as_str() {
+        self.layers.splice(..merged, [(name, index)]);
+        Ok(())
+    }
+
+    /// Removes layers that are no longer named; those who have one open keep reading it.
+    fn remove_others(&self) {
+        let Ok(listing) = std::fs::read_dir(&self.dir) else { return };
+        for entry in listing.flatten() {
+            let name = entry.file_name();
+            let is_ours = self.layers.iter().any(|(ours, _)| name == ours.as_str());
+            let name = name.to_string_lossy();
+            if name.ends_with(".index") && !is_ours {
                 let _ = std::fs::remove_file(entry.path());
             }
         }
-        self.base = Some((name, index.clone()));
-        Ok(Snapshot::from_parts(snapshot.txn(), snapshot.timestamp(), Some(index), Overlay::new()))
     }
 
-    /// Removes what is there, so that it is made anew.
-    pub(crate) fn clear(&mut self) {
-        self.base = None;
-        let _ = std::fs::remove_file(self.head_path());
+    fn snapshot(&self, txn: i64, timestamp: i64) -> Snapshot {
+        let layers = self.layers.iter().map(|(_, index)| index.clone()).collect();
+        Snapshot::from_parts(txn, timestamp, layers)
+    }
+
+    /// Forgets the layers that were loaded: the next save makes all of it anew.
+    pub(crate) fn forget(self) -> Self {
+        Self::new(self.dir)
     }
 
     fn head_path(&self) -> PathBuf {
-        self.dir.join("namespace")
+        self.dir.join("head")
     }
 }
 

@@ -25,6 +25,8 @@ use crate::transaction::Transaction;
 /// Times a commit is tried before the pond is called too busy. Each lost race means that another
 /// writer got through.
 const COMMIT_ATTEMPTS_MAX: u32 = 200;
+/// Times folding the oplog is tried again.
+const LOAD_ATTEMPTS_MAX: u32 = 5;
 /// Longest wait between two attempts.
 const BACKOFF_MAX: Duration = Duration::from_millis(20);
 
@@ -95,7 +97,7 @@ impl Pond {
             ),
             _ => error,
         })?;
-        let mut namespace = Namespace::new(dir.join("cache"));
+        let mut namespace = Namespace::new(dir.join("cache/namespace"));
         let _ = namespace.save(&table, &Snapshot::default());
         let state = State { table, snapshot: Arc::default(), namespace: Some(namespace) };
         Ok(Self::new(Some(dir), oplog, state))
@@ -113,8 +115,9 @@ impl Pond {
         let dir =
             dir.canonicalize().map_err(|error| Error::io(format!("'{}'", dir.display()), error))?;
         let oplog = local_oplog(&dir, options)?;
-        let mut namespace = Namespace::new(dir.join("cache"));
-        let cached = match namespace.load() {
+        let mut namespace = Namespace::new(dir.join("cache/namespace"));
+        // Another process may replace the layers between their names and their opening.
+        let cached = match namespace.load().or_else(|| namespace.load()) {
             Some((table, snapshot)) if oplog.is_current(&table).await? => Some((table, snapshot)),
             _ => None,
         };
@@ -122,10 +125,7 @@ impl Pond {
             Some((table, snapshot)) => {
                 (State { table, snapshot: Arc::new(snapshot), namespace: Some(namespace) }, true)
             }
-            None => {
-                namespace.clear();
-                (load(&oplog, Some(namespace)).await?, false)
-            }
+            None => (load(&oplog, Some(namespace)).await?, false),
         };
         let pond = Self::new(Some(dir), oplog, state);
         let mut state = pond.inner.state.lock().await;
@@ -282,6 +282,24 @@ impl State {
 
 /// Folds the whole oplog: the slow way, for when the cache does not help.
 async fn load(oplog: &Oplog, namespace: Option<Namespace>) -> Result<State> {
+    let mut attempt = 0;
+    let (table, snapshot) = loop {
+        match fold(oplog).await {
+            // Another process's maintenance may remove files while they are being read.
+            Err(_) if attempt < LOAD_ATTEMPTS_MAX => {
+                tokio::time::sleep(backoff(attempt)).await;
+                attempt += 1;
+            }
+            result => break result?,
+        }
+    };
+    let namespace = namespace.map(Namespace::forget);
+    let mut state = State { table, snapshot: Arc::new(snapshot), namespace };
+    state.save();
+    Ok(state)
+}
+
+async fn fold(oplog: &Oplog) -> Result<(TableState, Snapshot)> {
     let mut table = oplog.load().await?;
     let mut snapshot = Snapshot::default();
     for row in oplog.read_rows(&table.files).await? {
@@ -289,9 +307,7 @@ async fn load(oplog: &Oplog, namespace: Option<Namespace>) -> Result<State> {
     }
     table.txn = snapshot.txn();
     table.timestamp = snapshot.timestamp();
-    let mut state = State { table, snapshot: Arc::new(snapshot), namespace };
-    state.save();
-    Ok(state)
+    Ok((table, snapshot))
 }
 
 fn local_oplog(dir: &Path, options: PondOptions) -> Result<Oplog> {

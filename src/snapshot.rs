@@ -1,7 +1,7 @@
 //! A snapshot: the tree of stored nodes at one transaction, a pure fold of the oplog's rows.
 //!
-//! The tree is a sorted map of bytes to bytes, kept in two layers: an immutable [`Index`] file in the
-//! cache, which may hold millions of nodes and is read only where it is asked, and an in-memory
+//! The tree is a sorted map of bytes to bytes, kept in layers: immutable [`Index`] files in the cache,
+//! which may hold millions of nodes and are read only where they are asked, and over them an in-memory
 //! overlay of what came since, which is a persistent map, so that copying a snapshot and changing the
 //! copy costs nothing to the original. Three kinds of keys:
 //!
@@ -14,6 +14,7 @@
 //! A removed directory takes what is below out of the tree by becoming unreachable, so removing and
 //! renaming are one row whatever is below.
 
+use std::iter::Peekable;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use imbl::OrdMap;
 
 use crate::entry::{EntryType, NodeId, OplogEntry};
 use crate::error::{Error, Result};
-use crate::index::Index;
+use crate::index::{Index, Pair};
 use crate::path::PondPath;
 
 /// Most links followed before a path is called a loop, as on Linux.
@@ -36,7 +37,8 @@ pub(crate) type Overlay = OrdMap<Vec<u8>, Option<Bytes>>;
 pub struct Snapshot {
     txn: i64,
     timestamp: i64,
-    base: Option<Arc<Index>>,
+    /// The files, the newest first.
+    layers: Vec<Arc<Index>>,
     overlay: Overlay,
 }
 
@@ -69,13 +71,8 @@ pub enum Located {
 }
 
 impl Snapshot {
-    pub(crate) fn from_parts(
-        txn: i64,
-        timestamp: i64,
-        base: Option<Arc<Index>>,
-        overlay: Overlay,
-    ) -> Self {
-        Self { txn, timestamp, base, overlay }
+    pub(crate) fn from_parts(txn: i64, timestamp: i64, layers: Vec<Arc<Index>>) -> Self {
+        Self { txn, timestamp, layers, overlay: Overlay::new() }
     }
 
     /// Returns the number of the newest transaction in it; 0 for an empty pond.
@@ -192,74 +189,89 @@ impl Snapshot {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        match self.overlay.get(key) {
-            Some(value) => Ok(value.clone()),
-            None => self.base.as_ref().map_or(Ok(None), |base| base.get(key)),
+        if let Some(value) = self.overlay.get(key) {
+            return Ok(value.clone());
         }
+        for layer in &self.layers {
+            if let Some(value) = layer.get(key)? {
+                return Ok(value);
+            }
+        }
+        Ok(None)
     }
 
-    /// Iterates over the pairs whose key starts with `prefix`, in order, both layers merged.
-    pub(crate) fn pairs(&self, prefix: Vec<u8>) -> Merged {
-        let base = self.base.as_ref().map(|base| Box::new(base.range(&prefix)) as BasePairs);
-        Merged {
-            from: Bound::Included(prefix.clone()),
-            base: base.unwrap_or_else(|| Box::new(std::iter::empty())).peekable(),
-            overlay: self.overlay.clone(),
-            prefix,
+    /// Iterates over the pairs whose key starts with `prefix`, in order, all layers merged.
+    fn pairs(
+        &self,
+        prefix: Vec<u8>,
+    ) -> impl Iterator<Item = Result<(Bytes, Bytes)>> + Send + use<> {
+        self.merged(prefix, self.layers.len())
+            .filter_map(|pair| pair.map(|(key, value)| Some((key, value?))).transpose())
+    }
+
+    /// Iterates over what the overlay and the newest `layers` say of the keys that start with
+    /// `prefix`, in order.
+    pub(crate) fn merged(
+        &self,
+        prefix: Vec<u8>,
+        layers: usize,
+    ) -> impl Iterator<Item = Result<Pair>> + Send + use<> {
+        let overlay =
+            OverlayPairs { from: Bound::Included(prefix.clone()), overlay: self.overlay.clone() };
+        let mut sources: Vec<Peekable<Source>> = vec![(Box::new(overlay) as Source).peekable()];
+        for layer in &self.layers[..layers] {
+            sources.push((Box::new(layer.range(&prefix)) as Source).peekable());
         }
+        Merged { sources, prefix }
     }
 }
 
-type BasePairs = Box<dyn Iterator<Item = Result<(Bytes, Bytes)>> + Send>;
+type Source = Box<dyn Iterator<Item = Result<Pair>> + Send>;
 
-/// The pairs of both layers with one prefix, in order.
-pub(crate) struct Merged {
+/// The pairs of several sources with one prefix, in order; of equal keys the first source's.
+struct Merged {
+    sources: Vec<Peekable<Source>>,
     prefix: Vec<u8>,
-    base: std::iter::Peekable<BasePairs>,
-    overlay: Overlay,
-    /// Where the overlay goes on.
-    from: Bound<Vec<u8>>,
 }
 
 impl Iterator for Merged {
-    type Item = Result<(Vec<u8>, Bytes)>;
+    type Item = Result<Pair>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let above = self
-                .overlay
-                .range((self.from.clone(), Bound::Unbounded))
-                .next()
-                .filter(|(key, _)| key.starts_with(&self.prefix))
-                .map(|(key, value)| (key.clone(), value.clone()));
-            let below = match self.base.peek() {
-                Some(Ok((key, _))) if key.starts_with(&self.prefix) => Some(key.clone()),
-                Some(Err(_)) => {
-                    return self
-                        .base
-                        .next()
-                        .map(|result| result.map(|(key, value)| (key.to_vec(), value)));
+        let mut least: Option<(Bytes, usize)> = None;
+        for (at, source) in self.sources.iter_mut().enumerate() {
+            match source.peek() {
+                Some(Err(_)) => return source.next(),
+                Some(Ok((key, _)))
+                    if key.starts_with(&self.prefix)
+                        && least.as_ref().is_none_or(|(least, _)| key < least) =>
+                {
+                    least = Some((key.clone(), at));
                 }
-                _ => None,
-            };
-            let (key, value) = match (above, below) {
-                (None, None) => return None,
-                (Some((key, value)), below) if below.as_ref().is_none_or(|below| key <= *below) => {
-                    if below.is_some_and(|below| key == below) {
-                        self.base.next();
-                    }
-                    self.from = Bound::Excluded(key.clone());
-                    (key, value)
-                }
-                _ => match self.base.next()? {
-                    Ok((key, value)) => (key.to_vec(), Some(value)),
-                    Err(error) => return Some(Err(error)),
-                },
-            };
-            if let Some(value) = value {
-                return Some(Ok((key, value)));
+                _ => {}
             }
         }
+        let (key, at) = least?;
+        for older in &mut self.sources[at + 1..] {
+            older.next_if(|pair| pair.as_ref().is_ok_and(|(other, _)| *other == key));
+        }
+        self.sources[at].next()
+    }
+}
+
+/// The pairs of an overlay from some key on; it keeps the map, not a borrow of it.
+struct OverlayPairs {
+    overlay: Overlay,
+    from: Bound<Vec<u8>>,
+}
+
+impl Iterator for OverlayPairs {
+    type Item = Result<Pair>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (key, value) = self.overlay.range((self.from.clone(), Bound::Unbounded)).next()?;
+        self.from = Bound::Excluded(key.clone());
+        Some(Ok((Bytes::copy_from_slice(key), value.clone())))
     }
 }
 

@@ -406,7 +406,7 @@ async fn the_store_serves_no_made_up_location() {
             let error = store.get_opts(&parsed, options).await.expect_err(&location);
             check_hidden(&location, &format!("{error} {error:?}"));
         }
-        assert!(store.get_ranges(&parsed, &[0..1]).await.is_err(), "{location}");
+        assert!(store.get_range(&parsed, 0..1).await.is_err(), "{location}");
     }
 }
 

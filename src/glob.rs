@@ -185,12 +185,12 @@ impl GlobState {
     fn add(&mut self, glob: &Glob, alternative: usize, next: usize) {
         let parts = &glob.alternatives[alternative];
         let narrow = |number: usize| u16::try_from(number).expect("parse bounds both");
-        for next in next..parts.len() {
+        for (next, part) in parts.iter().enumerate().skip(next) {
             let at = (narrow(alternative), narrow(next));
             if !self.0.contains(&at) {
                 self.0.push(at);
             }
-            if !matches!(parts[next], Part::AnyNames) {
+            if !matches!(part, Part::AnyNames) {
                 break;
             }
         }

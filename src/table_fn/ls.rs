@@ -84,8 +84,8 @@ pub struct LsArgs {
 pub struct LsTable {
     source: Arc<dyn RootSource>,
     path: PondPath,
-    /// The path read as a glob, if it can be one.
-    glob: Option<Arc<Glob>>,
+    /// The path read as a glob, if it can be one. A path that exists need not be one.
+    glob: Option<Result<Arc<Glob>>>,
     recursive: bool,
     hidden: bool,
 }
@@ -94,14 +94,13 @@ impl LsTable {
     /// Makes the table; nothing is looked up before it is scanned.
     ///
     /// # Errors
-    /// `Invalid` for a relative path and for a malformed glob.
+    /// `Invalid` for a relative path.
     pub fn try_new(source: Arc<dyn RootSource>, args: LsArgs) -> Result<Self> {
         let path = PondPath::parse(&args.path)?;
-        let glob = match is_glob(path.as_str()) {
-            true if args.recursive => Some(Arc::new(Glob::parse(path.as_str())?.or_below())),
-            true => Some(Arc::new(Glob::parse(path.as_str())?)),
-            false => None,
-        };
+        let glob = is_glob(path.as_str()).then(|| {
+            let glob = Glob::parse(path.as_str())?;
+            Ok(Arc::new(if args.recursive { glob.or_below() } else { glob }))
+        });
         Ok(Self { source, path, glob, recursive: args.recursive, hidden: args.hidden })
     }
 
@@ -122,6 +121,7 @@ impl LsTable {
             Some(Node::Symlink(_)) | None => {}
         }
         let Some(glob) = &self.glob else { return Err(not_found(&root, &self.path).await) };
+        let glob = glob.as_ref().map_err(Error::restate)?;
         let base = glob.base();
         Ok(match lookup(&root, &base).await? {
             Some(Node::Directory(directory)) => {

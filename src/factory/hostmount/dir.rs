@@ -171,6 +171,10 @@ impl HostDirectory {
         let stat = match stat(&*self.handle, host_name) {
             Ok(stat) => stat,
             Err(errno) if is_gone(errno) || errno == Errno::NAMETOOLONG => return Ok(None),
+            // It is the directory that does not let anyone in.
+            Err(Errno::ACCESS) => {
+                return Err(Error::io(format!("'{}'", self.path), Errno::ACCESS.into()));
+            }
             Err(errno) => return Err(failed(errno)),
         };
         let below = self.below.join(host_name);

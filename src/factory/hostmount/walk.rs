@@ -183,8 +183,11 @@ impl Walker {
             output: Columns::new(&self.walk.projection),
             batch_rows: FIRST_BATCH_ROWS.min(self.walk.batch_rows),
             yielded: 0,
+            closed: false,
         };
-        while let Some((task, _busy)) = self.next_task() {
+        while !worker.closed
+            && let Some((task, _busy)) = self.next_task()
+        {
             if let Err(error) = worker.run(task) {
                 worker.sink.send(Err(error));
                 self.stop();
@@ -272,6 +275,8 @@ struct Worker<'a> {
     output: Columns,
     batch_rows: usize,
     yielded: usize,
+    /// Nobody wants more of this worker; the rest of the walk is left to the others.
+    closed: bool,
 }
 
 impl Worker<'_> {
@@ -318,8 +323,9 @@ impl Worker<'_> {
             if walker.is_stopped() {
                 return Ok(());
             }
-            if self.sink.is_closed() {
-                walker.stop();
+            self.closed |= self.sink.is_closed();
+            if self.closed {
+                walker.push([Task::Read { dir: dir.clone(), buffer_bytes }]);
                 return Ok(());
             }
             walker.reads.fetch_add(1, Ordering::Relaxed);
@@ -441,6 +447,15 @@ impl Worker<'_> {
             }
             prefix.shrink_to_fit();
             let name = row.host_name(&self.chunk.names, &self.chunk.raw).to_owned();
+            // Only now can the directory's own row still tell.
+            if walker.wants_error
+                && let Err(errno) = open_child(&dir.fd, &name)
+                && !is_gone(errno)
+            {
+                walker.counters.unreadable.add(1);
+                row.fail(errno);
+                continue;
+            }
             let parent = if walker.open.load(Ordering::Relaxed) < OPEN_MAX {
                 Parent::Open(dir.clone())
             } else {
@@ -502,6 +517,7 @@ impl Worker<'_> {
                 }
             }
             if walker.wants_error
+                && row.detail.as_ref().is_none_or(|detail| detail.error.is_none())
                 && let Err(errno) = may_read(dir, name, row.kind)
             {
                 row.fail(errno);
@@ -532,9 +548,7 @@ impl Worker<'_> {
             return;
         }
         let batch = self.output.finish(&self.walker.schema);
-        if !self.sink.send(batch) {
-            self.walker.stop();
-        }
+        self.closed |= !self.sink.send(batch);
     }
 
     /// Yields the row of a directory that could not be read, if the caller would see why.

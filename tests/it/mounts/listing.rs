@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use datafusion::catalog::TableFunctionImpl;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::prelude::SessionContext;
+use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt;
 use pond::ErrorKind;
 use pond::path::PondPath;
@@ -235,10 +235,10 @@ async fn a_listing_asks_the_host_for_what_it_needs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_stops_the_walk() {
     let dir = tempfile::tempdir().unwrap();
-    tree(dir.path(), 50, 200);
+    tree(dir.path(), 30, 100);
     let flat = dir.path().join("flat");
     std::fs::create_dir(&flat).unwrap();
-    for file in 0..20_000 {
+    for file in 0..5_000 {
         let ending = if file % 10 == 0 { "csv" } else { "dat" };
         std::fs::File::create(flat.join(format!("file{file:06}.{ending}"))).unwrap();
     }
@@ -258,12 +258,12 @@ async fn a_limit_stops_the_walk() {
     }
     // More than one directory has, and more than there is.
     let csv = "SELECT path, size FROM ls WHERE name LIKE '%.csv'";
-    for (limit, expected) in [(1_000, 1_000), (2_999, 2_999), (3_000, 3_000), (9_000, 3_000)] {
+    for (limit, expected) in [(100, 100), (799, 799), (800, 800), (9_000, 800)] {
         let rows = mounted.rows(recursive("/host"), &format!("{csv} LIMIT {limit}")).await.unwrap();
         assert_eq!(rows.len(), expected);
     }
     let rows =
-        mounted.rows(recursive("/host"), &format!("{csv} LIMIT 5 OFFSET 2998")).await.unwrap();
+        mounted.rows(recursive("/host"), &format!("{csv} LIMIT 5 OFFSET 798")).await.unwrap();
     assert_eq!(rows.len(), 2);
     assert!(mounted.rows(recursive("/host"), &format!("{csv} LIMIT 0")).await.unwrap().is_empty());
 }
@@ -272,7 +272,8 @@ async fn a_limit_stops_the_walk() {
 #[tokio::test(flavor = "multi_thread")]
 async fn large_directories_are_listed_in_whole() {
     const FILES: usize = 100_000;
-    let dir = tempfile::tempdir().unwrap();
+    // Where making files is quick, if there is such a place.
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     for file in 0..FILES {
         std::fs::File::create(dir.path().join(format!("f{file}"))).unwrap();
     }
@@ -288,7 +289,7 @@ async fn large_directories_are_listed_in_whole() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deep_trees_need_few_open_directories() {
-    const DEPTH: usize = 1_500;
+    const DEPTH: usize = 600;
     let dir = tempfile::tempdir().unwrap();
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
     let mut at = rustix::fs::open(dir.path(), flags, rustix::fs::Mode::empty()).unwrap();
@@ -313,12 +314,14 @@ async fn deep_trees_need_few_open_directories() {
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_may_be_read_in_any_order_dropped_and_run_again() {
     let dir = tempfile::tempdir().unwrap();
-    tree(dir.path(), 30, 300);
+    tree(dir.path(), 30, 100);
     let mounted = Mounted::new(dir.path()).await;
     let table = LsTable::try_new(Arc::new(FixedRoot(mounted.root.clone())), recursive("/host"));
-    let frame = mounted.context.read_table(Arc::new(table.unwrap())).unwrap();
+    let config = SessionConfig::new().with_target_partitions(2).with_batch_size(64);
+    let context = SessionContext::new_with_config(config);
+    let frame = context.read_table(Arc::new(table.unwrap())).unwrap();
     let plan = frame.create_physical_plan().await.unwrap();
-    let task = mounted.context.task_ctx();
+    let task = context.task_ctx();
     let partitions = plan.properties().partitioning.partition_count();
     assert_eq!(partitions, 2);
     let count = async |mut stream: SendableRecordBatchStream| {
@@ -333,16 +336,18 @@ async fn streams_may_be_read_in_any_order_dropped_and_run_again() {
         for partition in order {
             rows += count(plan.execute(partition, task.clone()).unwrap()).await;
         }
-        assert_eq!(rows, 30 + 30 * 300);
+        assert_eq!(rows, 30 + 30 * 100);
     }
     // Two runs at once, and one that is given up.
     let streams = [0, 0, 1, 1].map(|partition| plan.execute(partition, task.clone()).unwrap());
     let rows: usize = futures::future::join_all(streams.map(count)).await.iter().sum();
-    assert_eq!(rows, 2 * (30 + 30 * 300));
+    assert_eq!(rows, 2 * (30 + 30 * 100));
     let mut stream = plan.execute(0, task.clone()).unwrap();
     stream.next().await.unwrap().unwrap();
     drop(stream);
-    assert_eq!(count(plan.execute(1, task.clone()).unwrap()).await, 0, "the walk has ended");
+    // Who goes takes along what was meant for it, and no more.
+    let rest = count(plan.execute(1, task).unwrap()).await;
+    assert!((2_000..30 + 30 * 100).contains(&rest), "{rest} rows");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -79,7 +79,8 @@ impl Mounted {
     /// Runs `query` with `ls` standing for this call of `ls()`.
     pub async fn sql(&self, args: LsArgs, query: &str) -> pond::Result<Vec<RecordBatch>> {
         let table = LsTable::try_new(Arc::new(FixedRoot(self.root.clone())), args)?;
-        let context = SessionContext::new_with_state(self.context.state());
+        let (config, runtime) = (self.context.copied_config(), self.context.runtime_env());
+        let context = SessionContext::new_with_config_rt(config, runtime);
         context.register_table("ls", Arc::new(table))?;
         let batches = async { context.sql(query).await?.collect().await };
         Ok(batches.await?)

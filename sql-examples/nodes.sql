@@ -52,7 +52,7 @@ SELECT txn, message FROM pond_log() ORDER BY txn;
 --> txn | message
 -->-----+----------------------------------------------------------------------------------
 -->   1 | CREATE NODE IF NOT EXISTS '/logs/app' FACTORY hostmount+
--->  | WITH (directory = 'sql-examples/data/events') COMMENT 'what was done at the stations'
+-->     | WITH (directory = 'sql-examples/data/events') COMMENT 'what was done at the stations'
 -->   2 | ALTER NODE '/logs/app' SET COMMENT 'maintenance'
 -->   3 | ALTER NODE '/logs/app' RENAME TO '/maintenance'
 -->   4 | DROP NODE '/maintenance'

@@ -136,13 +136,15 @@ fn kill_repeatedly(dir: &Path, kills: usize, seed: u64, liar: bool) -> Vec<(Stri
     let mut all = Vec::new();
     for kill in 0..kills {
         let mut child = spawn(dir, kill % 3, usize::MAX, liar);
-        let mut stdout = child.stdout.take().unwrap();
-        // The first kills hit the start and `init`, the later ones commits and maintenance.
-        let after = Duration::from_micros(random.below(if kill < 10 { 30_000 } else { 120_000 }));
-        std::thread::sleep(after);
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut said = String::new();
+        // Some kills hit the start and `init`, the others commits and maintenance.
+        if kill % 4 != 0 {
+            while !said.contains("ack ") && stdout.read_line(&mut said).unwrap() > 0 {}
+        }
+        std::thread::sleep(Duration::from_micros(random.below(60_000)));
         child.kill().unwrap();
         child.wait().unwrap();
-        let mut said = String::new();
         stdout.read_to_string(&mut said).unwrap();
         all.extend(acknowledged(&said));
     }

@@ -293,3 +293,119 @@ async fn a_cache_that_knows_more_than_the_oplog_is_not_believed() {
     let snapshot = Pond::open(dir.path(), FAST).await.unwrap().snapshot().await.unwrap();
     assert!(exists(&snapshot, "/other") && !exists(&snapshot, "/next"));
 }
+
+/// An object store in memory that notes each request.
+#[derive(Debug, Default)]
+struct Counting {
+    inner: object_store::memory::InMemory,
+    requests: std::sync::Mutex<Vec<String>>,
+}
+
+impl Counting {
+    fn note(&self, verb: &str, what: impl std::fmt::Display) {
+        self.requests.lock().unwrap().push(format!("{verb} {what}"));
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.requests.lock().unwrap())
+    }
+}
+
+impl std::fmt::Display for Counting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Counting")
+    }
+}
+
+mod counting {
+    use super::Counting;
+    use futures::stream::BoxStream;
+    use object_store::path::Path;
+    use object_store::*;
+
+    #[async_trait::async_trait]
+    impl ObjectStore for Counting {
+        async fn put_opts(
+            &self,
+            at: &Path,
+            payload: PutPayload,
+            options: PutOptions,
+        ) -> Result<PutResult> {
+            self.note("put", at);
+            self.inner.put_opts(at, payload, options).await
+        }
+        async fn put_multipart_opts(
+            &self,
+            at: &Path,
+            options: PutMultipartOptions,
+        ) -> Result<Box<dyn MultipartUpload>> {
+            self.note("put", at);
+            self.inner.put_multipart_opts(at, options).await
+        }
+        async fn get_opts(&self, at: &Path, options: GetOptions) -> Result<GetResult> {
+            self.note(if options.head { "head" } else { "get" }, at);
+            self.inner.get_opts(at, options).await
+        }
+        fn delete_stream(
+            &self,
+            locations: BoxStream<'static, Result<Path>>,
+        ) -> BoxStream<'static, Result<Path>> {
+            self.inner.delete_stream(locations)
+        }
+        fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+            self.note("list", "");
+            self.inner.list(prefix)
+        }
+        fn list_with_offset(
+            &self,
+            prefix: Option<&Path>,
+            offset: &Path,
+        ) -> BoxStream<'static, Result<ObjectMeta>> {
+            self.note("list", "");
+            self.inner.list_with_offset(prefix, offset)
+        }
+        async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+            self.note("list", "");
+            self.inner.list_with_delimiter(prefix).await
+        }
+        async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+            self.inner.copy_opts(from, to, options).await
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_is_two_files_and_no_listing_and_two_thousand_are_few_to_open() {
+    use pond::entry::{EntryType, NodeId, OplogEntry};
+    use pond::oplog::{Oplog, Written};
+    let store = Arc::new(Counting::default());
+    let oplog = Oplog::new(store.clone(), store.clone(), &Url::parse("memory:///").unwrap());
+    let mut state = oplog.create().await.unwrap();
+    for txn in 1..=2000 {
+        let name = format!("n{txn}");
+        let mut row = OplogEntry::new(NodeId::create(), NodeId::ROOT, &name, EntryType::Directory);
+        (row.txn, row.timestamp) = (txn, txn);
+        store.take();
+        let Written::Done(commit) = oplog.write(&state, vec![row]).await.unwrap() else {
+            panic!("nobody else writes")
+        };
+        let requests = store.take();
+        let count = |verb| requests.iter().filter(|request| request.starts_with(verb)).count();
+        assert_eq!((count("put"), count("list"), count("get")), (2, 0, 0), "{requests:?}");
+        state.apply(&commit).unwrap();
+        if oplog.needs_maintenance(&state) {
+            oplog.maintain(&mut state).await.unwrap();
+            assert!(store.take().iter().all(|request| !request.starts_with("list")));
+        }
+    }
+    store.take();
+    let loaded = oplog.load().await.unwrap();
+    assert_eq!((loaded.version, loaded.txn), (state.version, 2000));
+    let read: std::collections::HashSet<String> = store
+        .take()
+        .into_iter()
+        .filter(|request| request.starts_with("get") && request.contains("_delta_log"))
+        .collect();
+    assert!(read.len() <= 40, "{} log files were read: {read:?}", read.len());
+    assert!(loaded.files.len() <= 64, "{} data files", loaded.files.len());
+}

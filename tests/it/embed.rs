@@ -182,3 +182,81 @@ async fn host_files_are_open_to_an_application_that_says_so() {
     let error = run(&context, &format!("SELECT * FROM '{file}'")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
 }
+
+/// A session starts without most functions and gets them when a statement needs them.
+#[tokio::test]
+async fn whatever_the_first_statement_uses_is_there() {
+    let engine = SessionContext::new();
+    let tree = tree().await;
+    for sql in [
+        "SELECT [1, 2][2], {a: 5}['a'], map(['k'], [1])['k']",
+        "SELECT extract(year FROM date '2026-02-03'), date '2026-02-03' + INTERVAL '1 day'",
+        "SELECT 'a' || 'b', position('b' IN 'abc'), substring('abc' FROM 2), trim(' a '), overlay('abc' PLACING 'x' FROM 2)",
+        "SELECT DISTINCT ON (a) b FROM (VALUES (1, 2), (1, 2)) t(a, b)",
+        "SELECT first_value(v) OVER (ORDER BY v DESC) FROM (VALUES (1), (2)) t(v)",
+        "SELECT first_value(v ORDER BY v DESC) FROM (VALUES (1), (2)) t(v)",
+        "SELECT sum(v) OVER (ORDER BY v), count(*) OVER () FROM (VALUES (1), (2)) t(v)",
+        "SELECT count(DISTINCT v), avg(v), max(v) FILTER (WHERE v < 2) FROM (VALUES (1), (2)) t(v)",
+        "SELECT current_date IS NULL, now() IS NULL",
+        "SELECT 'abc' ~ 'b', 'abc' LIKE '%c', 'a' IN ('a'), 1 IS DISTINCT FROM 2, NOT true",
+        "SELECT [1] @> [1], ARRAY[1] || ARRAY[2]",
+        "SELECT v FROM (SELECT unnest([1, 2]) AS v) ORDER BY v",
+        "SELECT a, grouping(a), sum(b) FROM (VALUES (1, 2)) t(a, b) GROUP BY GROUPING SETS ((a), ()) ORDER BY 1",
+        "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 3) SELECT * FROM r",
+        "SELECT v FROM (VALUES (1), (2)) t(v) WHERE v > (SELECT avg(v) FROM (VALUES (1), (2)) u(v))",
+        "SELECT CASE WHEN coalesce(NULL, 1) = 1 THEN 'x' ELSE upper('y') END, nullif(1, 1), abs(-1)",
+        "SELECT timestamp '2026-01-01T00:00:00Z' AT TIME ZONE 'UTC' IS NULL",
+        "SELECT * FROM range(1, 4)",
+    ] {
+        let expected = cells(&plain(&engine, sql).await.unwrap());
+        let context = PondContext::new(tree.clone());
+        assert_eq!(cells(&run(&context, sql).await.unwrap()), expected, "{sql}");
+    }
+    let context = PondContext::new(tree);
+    let names = context.function_names();
+    let state = engine.state();
+    let all = state
+        .scalar_functions()
+        .keys()
+        .chain(state.aggregate_functions().keys())
+        .chain(state.window_functions().keys())
+        .chain(state.higher_order_functions().keys())
+        .chain(state.table_functions().keys());
+    for name in all {
+        assert!(names.contains(name), "{name}");
+    }
+    run(&context, "SET datafusion.execution.time_zone = '+02:00'").await.unwrap();
+    let zone = "SELECT arrow_typeof(now())";
+    assert!(cells(&run(&context, zone).await.unwrap())[0].contains("+02:00"));
+}
+
+/// As after an upgrade was taken back: the factory is not registered any more.
+#[tokio::test]
+async fn a_node_of_an_unknown_factory_is_listed_and_breaks_nothing_else() {
+    let known = tree().await;
+    let context = PondContext::new(known.clone());
+    run(&context, "CREATE NODE '/s' FACTORY samples WITH (copies = 2)").await.unwrap();
+    run(&context, "CREATE SCHEMA \"/dir\"").await.unwrap();
+    let context = PondContext::new(Tree::new(known.pond().clone()));
+    for (sql, expected) in [
+        ("SELECT path, error FROM nodes()", &["/dir", "/s factory 'samples' does not exist"][..]),
+        ("SELECT path FROM ls('/') ORDER BY 1", &["/dir", "/s"]),
+        (
+            "SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE '/_%' ORDER BY 1",
+            &["/dir", "/s"],
+        ),
+        ("SELECT count(*) FROM information_schema.tables WHERE table_schema = '/s'", &["0"]),
+        ("SELECT count(*) FROM information_schema.columns WHERE table_schema = '/s'", &["0"]),
+        ("SHOW CREATE NODE '/s'", &["/s CREATE NODE '/s' FACTORY samples WITH (copies = 2)"]),
+    ] {
+        let cells: Vec<String> = cells(&run(&context, sql).await.unwrap())
+            .iter()
+            .map(|row| row.trim().to_owned())
+            .collect();
+        assert_eq!(cells, expected, "{sql}");
+    }
+    let error = run(&context, "SELECT * FROM '/s/a.csv'").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.message().starts_with("'/s' cannot be opened: factory 'samples'"), "{error}");
+    run(&context, "DROP NODE '/s'").await.unwrap();
+}

@@ -1,12 +1,21 @@
 //! The library inside another application: a plain session of its own that was given the pond, the
 //! context for the whole language, queries about one file.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::arrow::util::pretty::pretty_format_batches;
+use datafusion::catalog::{Session, TableProvider};
 use datafusion::datasource::MemTable;
 use datafusion::prelude::SessionContext;
+use futures::stream::BoxStream;
+use pond::entry::EntryType;
+use pond::factory::{Config, Factory, OpenContext, OptionSpec};
+use pond::format::TableSource;
+use pond::node::{DirEntry, File, Node};
 use pond::path::PondPath;
 use pond::pond::Pond;
 use pond::tree::Tree;
@@ -127,16 +136,66 @@ async fn an_application_keeps_its_tables_and_functions_in_a_context() {
     }
 }
 
+/// A table that commits a node each time it is opened: another writer, at the worst moment.
+#[derive(Debug, Default)]
+struct Meddler(Arc<OnceLock<Tree>>);
+
+#[async_trait]
+impl Factory for Meddler {
+    fn name(&self) -> &'static str {
+        "meddler"
+    }
+
+    fn description(&self) -> &'static str {
+        "commits a node when it is read"
+    }
+
+    fn options(&self) -> &'static [OptionSpec] {
+        &[]
+    }
+
+    fn entry_type(&self, _config: &Config) -> EntryType {
+        EntryType::FileTable
+    }
+
+    async fn open(&self, _config: &Config, _cx: &OpenContext) -> pond::Result<Node> {
+        Ok(Node::File(Arc::new(Meddler(self.0.clone()))))
+    }
+}
+
+#[async_trait]
+impl File for Meddler {
+    async fn metadata(&self) -> pond::Result<DirEntry> {
+        Ok(DirEntry::default())
+    }
+
+    async fn bytes(&self) -> pond::Result<Option<BoxStream<'static, pond::Result<Bytes>>>> {
+        Ok(None)
+    }
+
+    async fn table(&self, _session: &dyn Session) -> pond::Result<Arc<dyn TableProvider>> {
+        let tree = self.0.get().unwrap();
+        tree.mkdir(&PondPath::parse("/zz/meddled").unwrap(), true, None).await?;
+        let schema = Arc::new(Schema::new(vec![Field::new("v", DataType::Int64, true)]));
+        Ok(Arc::new(MemTable::try_new(schema, vec![vec![]])?))
+    }
+
+    async fn table_source(&self, _session: &dyn Session) -> pond::Result<Option<TableSource>> {
+        Ok(None)
+    }
+}
+
 #[tokio::test]
 async fn a_statement_sees_one_snapshot() {
-    let context = PondContext::new(tree().await);
-    run(&context, "CREATE NODE '/s' FACTORY samples").await.unwrap();
-    let output = context.sql("SELECT count(*) FROM nodes()").await.unwrap();
-    run(&context, "CREATE NODE '/t' FACTORY samples").await.unwrap();
-    assert_eq!(cells(&output.collect().await.unwrap()), ["1"]);
-    let log = context.sql("SELECT count(*) FROM pond_log()").await.unwrap();
-    run(&context, "DROP NODE '/t'").await.unwrap();
-    assert_eq!(cells(&log.collect().await.unwrap()), ["2"]);
+    let tree = tree().await;
+    let handle = Arc::new(OnceLock::from(tree.clone()));
+    tree.factories().register(Arc::new(Meddler(handle))).unwrap();
+    let context = PondContext::new(tree);
+    run(&context, "CREATE NODE '/m' FACTORY meddler").await.unwrap();
+    let everything = "SELECT (SELECT count(*) FROM nodes()) AS n, (SELECT count(*) FROM pond_log()) AS t, \
+                      (SELECT count(*) FROM ls('/')) AS l, count(*) FROM '/m'";
+    assert_eq!(cells(&run(&context, everything).await.unwrap()), ["1 1 1 0"]);
+    assert_eq!(cells(&run(&context, everything).await.unwrap()), ["3 2 2 0"]);
 }
 
 #[tokio::test]

@@ -94,6 +94,8 @@ pub mod context;
 pub mod embed;
 pub mod sql;
 pub mod table_fn;
+// user interface
+pub mod output;
 
 pub use context::PondContext;
 pub use embed::register;

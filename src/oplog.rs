@@ -57,13 +57,13 @@ use crate::error::{Error, ErrorKind, Result};
 /// Commits between two checkpoints: a reader without a cache reads at most this many log files.
 pub const CHECKPOINT_COMMITS: u64 = 32;
 /// Files of one tier that compaction merges into one.
-const MERGE_FILES: usize = 32;
+const MERGE_FILES: usize = 16;
 /// A file with more rows than this is never merged again.
 const MERGE_ROWS_MAX: i64 = 1 << 20;
 /// How long a compacted file stays readable for those who planned with it.
 const TOMBSTONE_MILLIS: i64 = 5 * 60 * 1000;
 /// More tombstones than this are not kept, whatever their age.
-const TOMBSTONES_MAX: usize = 512;
+const TOMBSTONES_MAX: usize = 128;
 /// Age after which a file that no commit names is taken for a killed writer's.
 const ORPHAN_MILLIS: i64 = 60 * 60 * 1000;
 

@@ -1,10 +1,13 @@
 //! The one integration binary: each further one would link the engine again.
 
+mod cli;
 mod crash;
 mod embed;
+mod examples;
 mod formats;
 mod model;
 mod mounts;
 mod oplog;
 mod samples;
 mod slt;
+mod tidy;

@@ -1,0 +1,58 @@
+-- Nodes: making, changing, showing and dropping them. Each statement is one transaction.
+
+CREATE NODE IF NOT EXISTS '/logs/app' FACTORY hostmount
+WITH (directory = 'sql-examples/data/events') COMMENT 'what was done at the stations';
+--> status  | txn | path
+-->---------+-----+-----------
+--> created |   1 | /logs/app
+
+-- Again: nothing to do, and no transaction.
+CREATE NODE IF NOT EXISTS '/logs/app' FACTORY hostmount WITH (directory = 'sql-examples/data/events');
+--> status | txn  | path
+-->--------+------+-----------
+--> exists | NULL | /logs/app
+
+SHOW FACTORIES;
+--> factory   | description                          | options
+-->-----------+--------------------------------------+-----------
+--> hostmount | a host directory, live and read-only | directory
+
+-- SHOW NODES is the short form of this.
+SELECT path, entry_type, factory, comment FROM nodes() ORDER BY path;
+--> path      | entry_type | factory   | comment
+-->-----------+------------+-----------+-------------------------------
+--> /logs     | directory  | NULL      | NULL
+--> /logs/app | directory  | hostmount | what was done at the stations
+
+ALTER NODE '/logs/app' SET COMMENT 'maintenance';
+--> status  | txn | path
+-->---------+-----+-----------
+--> altered |   2 | /logs/app
+
+ALTER NODE '/logs/app' RENAME TO '/maintenance';
+--> status  | txn | path
+-->---------+-----+--------------
+--> renamed |   3 | /maintenance
+
+SELECT station, sum(minutes) AS minutes FROM '/maintenance/*.json' GROUP BY station ORDER BY station;
+--> station | minutes
+-->---------+---------
+--> basel   |      45
+--> davos   |      30
+--> lugano  |      30
+--> zermatt |      90
+
+DROP NODE '/maintenance';
+--> status  | txn | path
+-->---------+-----+--------------
+--> dropped |   4 | /maintenance
+
+-- What was done, and by which statement.
+SELECT txn, message FROM pond_log() ORDER BY txn;
+--> txn | message
+-->-----+----------------------------------------------------------------------------------
+-->   1 | CREATE NODE IF NOT EXISTS '/logs/app' FACTORY hostmount+
+-->     | WITH (directory = 'sql-examples/data/events') COMMENT 'what was done at the stations'
+-->   2 | ALTER NODE '/logs/app' SET COMMENT 'maintenance'
+-->   3 | ALTER NODE '/logs/app' RENAME TO '/maintenance'
+-->   4 | DROP NODE '/maintenance'

@@ -1,0 +1,73 @@
+//! `pond cat`: the bytes of a file, or the rows of its table.
+
+use std::io::{IsTerminal, Write};
+
+use clap::Args;
+use futures::TryStreamExt;
+use pond::PondContext;
+use pond::node::{Node, resolve};
+use pond::output::{self, Format};
+use pond::path::PondPath;
+use pond::{Error, Result};
+
+use super::{Outcome, Shell, pond_path, query, serve};
+
+/// Print a file
+///
+/// Prints the bytes or, with --sql or --format, the rows of the file's table. A view has no bytes
+/// of its own: its rows are printed as Parquet.
+#[derive(Debug, Args)]
+pub struct Cat {
+    /// Path of the file
+    path: String,
+
+    /// Print the rows of a query over it, which needs no FROM: "SELECT * WHERE temperature > 25"
+    #[arg(long, value_name = "QUERY", allow_hyphen_values = true)]
+    sql: Option<String>,
+}
+
+impl Cat {
+    pub fn run(self, shell: &Shell) -> Outcome {
+        let path = pond_path(&self.path)?;
+        let format = shell.format()?;
+        if self.sql.is_none() && format.is_none() {
+            if serve(print_bytes(shell, &path))? {
+                return Ok(0);
+            }
+            if std::io::stdout().is_terminal() {
+                return Err(Error::unsupported(format!("'{path}' is a view, which has no bytes"))
+                    .with_hint("choose a format for its rows, as --format table")
+                    .into());
+            }
+        }
+        let format = match (&self.sql, format) {
+            (_, Some(format)) => format,
+            (Some(_), None) => Format::default(),
+            (None, None) => Format::Parquet,
+        };
+        let text = self.sql.as_deref().unwrap_or("SELECT *");
+        query(async {
+            let context = PondContext::new(shell.open().await?);
+            let rows = context.cat_sql(&path, text).await?;
+            output::write(rows.stream, format, &mut shell.stdout()?).await
+        })?;
+        Ok(0)
+    }
+}
+
+/// Copies the bytes of `path` to stdout, or returns false if it has none but only rows.
+async fn print_bytes(shell: &Shell, path: &PondPath) -> Result<bool> {
+    let tree = shell.open().await?;
+    let root = tree.root(tree.snapshot().await?);
+    let Node::File(file) = resolve(&root, path).await? else {
+        return Err(Error::unsupported(format!("'{path}' is a directory"))
+            .with_hint(format!("pond ls '{path}' lists it")));
+    };
+    let Some(mut bytes) = file.bytes().await? else { return Ok(false) };
+    let mut out = shell.stdout()?;
+    while let Some(chunk) = bytes.try_next().await? {
+        out.write_all(&chunk).map_err(output::write_error)?;
+    }
+    out.flush().map_err(output::write_error)?;
+    Ok(true)
+}

@@ -1,0 +1,28 @@
+//! `pond describe`: what a node is and, if it is a table, its columns.
+
+use clap::Args;
+use pond::PondContext;
+
+use super::{Outcome, Shell, pond_path, query, sql};
+
+/// Describe a node: what it is and, if it is a table, its columns
+///
+/// With --format, the columns of a table alone.
+#[derive(Debug, Args)]
+pub struct Describe {
+    /// Path of the node
+    path: String,
+}
+
+impl Describe {
+    pub fn run(self, shell: &Shell) -> Outcome {
+        let format = shell.format()?;
+        let path = pond_path(&self.path)?;
+        query(async {
+            let context = PondContext::new(shell.open().await?);
+            let mut results = sql::Results::new(format.unwrap_or_default(), shell.stdout()?);
+            sql::describe(&context, &path, format.is_some(), &mut results).await
+        })?;
+        Ok(0)
+    }
+}

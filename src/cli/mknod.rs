@@ -1,0 +1,103 @@
+//! `pond mknod`: makes a dynamic node from a factory and its options.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use pond::factory::Config;
+use pond::tree::{CreateMode, NewNode};
+use pond::{Error, Result};
+use serde_json::Value;
+
+use super::{Outcome, Shell, change, pond_path, serve};
+
+/// Make a node that a factory fills
+///
+/// Options come from FILE (YAML or JSON), from --set, or from both. Relative host paths count from
+/// the working directory.
+#[derive(Debug, Args)]
+pub struct Mknod {
+    /// Which factory; `SHOW FACTORIES` lists them
+    #[arg(long, value_name = "NAME")]
+    factory: String,
+
+    /// Set one option of the factory
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_setting)]
+    set: Vec<(String, Value)>,
+
+    /// A path that is taken is no error, and stays as it is
+    #[arg(long, conflicts_with = "or_replace")]
+    if_not_exists: bool,
+
+    /// Replace the dynamic node that is there
+    #[arg(long)]
+    or_replace: bool,
+
+    /// Words to keep with the node
+    #[arg(long, value_name = "TEXT")]
+    comment: Option<String>,
+
+    /// Path of the node
+    path: String,
+
+    /// Options as YAML or JSON; `-` reads them from stdin
+    file: Option<PathBuf>,
+}
+
+impl Mknod {
+    pub fn run(self, shell: &Shell) -> Outcome {
+        let mut options = match &self.file {
+            Some(file) => read_options(file)?,
+            None => Vec::new(),
+        };
+        options.extend(self.set);
+        let mode = match (self.if_not_exists, self.or_replace) {
+            (true, _) => CreateMode::IfNotExists,
+            (_, true) => CreateMode::OrReplace,
+            _ => CreateMode::New,
+        };
+        let path = pond_path(&self.path)?;
+        let mut message = format!("pond mknod --factory {} '{path}'", self.factory);
+        for (key, value) in &options {
+            // Texts as they are, anything else as JSON.
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            message.push_str(&format!(" --set '{key}={value}'"));
+        }
+        let node = NewNode { path, factory: self.factory, options, mode, comment: self.comment };
+        serve(async {
+            let change = shell.open().await?.create_node(node, Some(message)).await?;
+            change::print(shell, &[change]).await
+        })?;
+        Ok(0)
+    }
+}
+
+fn read_options(file: &Path) -> Result<Vec<(String, Value)>> {
+    let (name, text) = read_text(file)?;
+    Config::parse_yaml(&text).map_err(|error| error.context(name))
+}
+
+/// Reads a file of the host, or stdin for `-`, and returns its name for errors and its text.
+pub fn read_text(file: &Path) -> Result<(String, String)> {
+    if file == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .map_err(|error| Error::io("standard input", error))?;
+        return Ok(("standard input".to_owned(), text));
+    }
+    let name = file.display().to_string();
+    match std::fs::read_to_string(file) {
+        Ok(text) => Ok((name, text)),
+        Err(error) => Err(Error::io(format!("'{name}'"), error)),
+    }
+}
+
+fn parse_setting(text: &str) -> Result<(String, Value), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => {
+            Ok((key.trim().to_owned(), Value::String(value.to_owned())))
+        }
+        _ => Err("expected KEY=VALUE".to_owned()),
+    }
+}

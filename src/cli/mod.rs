@@ -1,0 +1,324 @@
+//! The command line: a verb is its arguments, one library call, one print.
+//!
+//! stdout carries data alone; errors, hints and notes go to stderr. The exit code is 0, or 1 if a
+//! statement or verb failed, or 2 if the arguments make no sense. A reader that closes its end
+//! (`pond … | head`) ends the shell quietly, with 0.
+//!
+//! Starting must be cheap: verbs that need no SQL ([`serve`]) make no query engine and no second
+//! thread. Ctrl-C keeps its default and ends a one-shot at once; a commit is atomic whenever that
+//! happens.
+
+mod cat;
+mod change;
+mod describe;
+mod init;
+pub mod list;
+mod log;
+mod mkdir;
+mod mknod;
+mod mv;
+mod rm;
+pub mod sql;
+
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+use pond::output::{self, Format};
+use pond::path::PondPath;
+use pond::pond::{Pond, PondOptions};
+use pond::store::Durability;
+use pond::tree::Tree;
+use pond::{Error, Result};
+use tokio::runtime::Runtime;
+
+use crate::repl;
+
+/// A transactional, versioned file system that you query with SQL.
+///
+/// Without a command, statements are read interactively.
+#[derive(Debug, Parser)]
+#[command(name = "pond", version, max_term_width = 100, disable_help_subcommand = true)]
+struct CommandLine {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+/// What every command takes. Environment variables that are empty count as not set, so they are
+/// not left to clap.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
+pub struct Options {
+    /// The pond's directory [default: $POND, or the nearest `.pond` here or above]
+    #[arg(long, value_name = "DIR", global = true)]
+    pond: Option<PathBuf>,
+
+    /// How rows are written: table, csv, json (one object a line) or parquet
+    #[arg(long, value_name = "FORMAT", global = true, hide_possible_values = true,
+          value_parser = format_parser())]
+    format: Option<Format>,
+
+    /// When a commit counts as done: `full`, it is on the disk, or `process`, the system has it
+    /// [default: $POND_DURABILITY, or full]
+    #[arg(long, value_name = "LEVEL", global = true, hide_possible_values = true,
+          value_parser = durability_parser())]
+    durability: Option<Durability>,
+}
+
+impl Options {
+    /// Takes what was not given from the environment.
+    fn or_environment(mut self) -> Result<Self> {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        if self.pond.is_none() {
+            self.pond = variable("POND").map(PathBuf::from);
+        }
+        if self.durability.is_none() {
+            let level = variable("POND_DURABILITY").map(|level| level.to_string_lossy().parse());
+            self.durability =
+                level.transpose().map_err(|error: Error| error.context("$POND_DURABILITY"))?;
+        }
+        Ok(self)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Init(init::Init),
+    Sql(sql::Sql),
+    Ls(list::Ls),
+    Cat(cat::Cat),
+    Describe(describe::Describe),
+    Mknod(mknod::Mknod),
+    Mkdir(mkdir::Mkdir),
+    Mv(mv::Mv),
+    Rm(rm::Rm),
+    Log(log::Log),
+}
+
+/// How a verb ended: the exit code, unless it failed altogether.
+pub type Outcome = Result<i32, Failure>;
+
+/// Why a verb failed.
+#[derive(Debug)]
+pub struct Failure {
+    error: Error,
+    /// The place in a script, and the statement there.
+    place: Option<String>,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, place: None }
+    }
+}
+
+impl Failure {
+    /// Makes the failure of a statement, with its place if that is not plain.
+    pub fn new(error: Error, place: Option<String>) -> Self {
+        Self { error, place }
+    }
+
+    /// Whether the reader of the output has gone.
+    pub fn is_closed_pipe(&self) -> bool {
+        output::is_closed_pipe(&self.error)
+    }
+}
+
+/// Runs the command line of this process and returns its exit code.
+pub fn run() -> i32 {
+    let CommandLine { options, verb } = match CommandLine::try_parse() {
+        Ok(command_line) => command_line,
+        Err(error) => {
+            // Help goes to stdout, usage errors to stderr; either may have been closed.
+            let _ = error.print();
+            return error.exit_code();
+        }
+    };
+    let outcome = options.or_environment().map_err(Failure::from).and_then(|options| {
+        let shell = Shell { options };
+        run_verb(verb, &shell)
+    });
+    match outcome {
+        Ok(code) => code,
+        Err(failure) if failure.is_closed_pipe() => 0,
+        Err(failure) => {
+            report(&failure);
+            1
+        }
+    }
+}
+
+fn run_verb(verb: Option<Verb>, shell: &Shell) -> Outcome {
+    match verb {
+        None => repl::run(shell),
+        Some(Verb::Init(verb)) => verb.run(shell),
+        Some(Verb::Sql(verb)) => verb.run(shell),
+        Some(Verb::Ls(verb)) => verb.run(shell),
+        Some(Verb::Cat(verb)) => verb.run(shell),
+        Some(Verb::Describe(verb)) => verb.run(shell),
+        Some(Verb::Mknod(verb)) => verb.run(shell),
+        Some(Verb::Mkdir(verb)) => verb.run(shell),
+        Some(Verb::Mv(verb)) => verb.run(shell),
+        Some(Verb::Rm(verb)) => verb.run(shell),
+        Some(Verb::Log(verb)) => verb.run(shell),
+    }
+}
+
+/// Prints a failure to stderr: what failed, where, and what can be done.
+pub fn report(failure: &Failure) {
+    let mut text = format!("error: {}\n", failure.error);
+    if let Some(place) = &failure.place {
+        text.push_str(&format!("  {place}\n"));
+    }
+    if let Some(hint) = failure.error.hint() {
+        text.push_str(&format!("hint: {hint}\n"));
+    }
+    say(&text);
+}
+
+/// Prints a note to stderr.
+pub fn note(text: &str) {
+    say(&format!("note: {text}\n"));
+}
+
+/// Prints to stderr.
+pub fn say(text: &str) {
+    // There is no one to tell that nobody listens.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// Runs a verb that needs no query engine, on this thread.
+pub fn serve<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    finish(start(tokio::runtime::Builder::new_current_thread())?, work)
+}
+
+/// Runs a verb that queries, with a worker for each processor.
+pub fn query<T, E: From<Error>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    finish(engine()?, work)
+}
+
+/// Makes the runtime for queries.
+pub fn engine() -> Result<Runtime> {
+    start(tokio::runtime::Builder::new_multi_thread())
+}
+
+/// Runs `work` and leaves the threads of `runtime` to the end of the process.
+fn finish<T>(runtime: Runtime, work: impl Future<Output = T>) -> T {
+    let done = runtime.block_on(work);
+    runtime.shutdown_background();
+    done
+}
+
+fn start(mut builder: tokio::runtime::Builder) -> Result<Runtime> {
+    builder.enable_all().build().map_err(|error| Error::io("starting the runtime", error))
+}
+
+/// Parses a path given at the shell; one that does not start with `/` counts from the root.
+pub fn pond_path(text: &str) -> Result<PondPath> {
+    PondPath::root().join(text)
+}
+
+/// The standard output, buffered.
+pub type Stdout = BufWriter<File>;
+
+/// The options that hold for every verb, and what follows from them.
+#[derive(Debug)]
+pub struct Shell {
+    options: Options,
+}
+
+impl Shell {
+    /// Opens the pond.
+    ///
+    /// # Errors
+    /// `NotFound` if none is named and none is near.
+    pub async fn open(&self) -> Result<Tree> {
+        match self.open_found().await? {
+            Some(tree) => Ok(tree),
+            None => Err(Error::not_found("no pond here or in a directory above")
+                .with_hint("make one with `pond init`, or name one with --pond DIR or $POND")),
+        }
+    }
+
+    /// Opens the pond or, where there is none, a transient one.
+    pub async fn open_or_transient(&self) -> Result<Tree> {
+        if let Some(tree) = self.open_found().await? {
+            return Ok(tree);
+        }
+        note("no pond here: using one in memory that ends with this command");
+        self.tree(Pond::transient().await?)
+    }
+
+    async fn open_found(&self) -> Result<Option<Tree>> {
+        let Some(dir) = self.pond_dir()? else { return Ok(None) };
+        Ok(Some(self.tree(Pond::open(&dir, self.pond_options()).await?)?))
+    }
+
+    fn tree(&self, pond: Pond) -> Result<Tree> {
+        Ok(Tree::new(pond).with_base_dir(working_dir()?))
+    }
+
+    /// Returns the directory of the pond that was named, by option or environment.
+    pub fn named_dir(&self) -> Option<&Path> {
+        self.options.pond.as_deref()
+    }
+
+    fn pond_dir(&self) -> Result<Option<PathBuf>> {
+        if let Some(dir) = self.named_dir() {
+            return Ok(Some(dir.to_owned()));
+        }
+        let here = working_dir()?;
+        Ok(here.ancestors().map(|dir| dir.join(init::POND_DIR)).find(|dir| dir.is_dir()))
+    }
+
+    /// Returns how ponds are opened and made.
+    pub fn pond_options(&self) -> PondOptions {
+        PondOptions { durability: self.options.durability.unwrap_or_default() }
+    }
+
+    /// Returns the format asked for, if one was.
+    ///
+    /// # Errors
+    /// Those of [`check_format`].
+    pub fn format(&self) -> Result<Option<Format>> {
+        self.options.format.map(check_format).transpose()
+    }
+
+    /// Opens the standard output.
+    pub fn stdout(&self) -> Result<Stdout> {
+        // Not std's own handle, which looks for line ends in all that passes.
+        let stdout = std::io::stdout().as_fd().try_clone_to_owned();
+        Ok(BufWriter::new(File::from(stdout.map_err(output::write_error)?)))
+    }
+}
+
+/// Returns `format` if it can go to the standard output.
+///
+/// # Errors
+/// `Invalid` for Parquet on a terminal.
+pub fn check_format(format: Format) -> Result<Format> {
+    if format == Format::Parquet && std::io::stdout().is_terminal() {
+        return Err(Error::invalid("Parquet is not for a terminal")
+            .with_hint("send it to a file: pond … > result.parquet"));
+    }
+    Ok(format)
+}
+
+fn working_dir() -> Result<PathBuf> {
+    std::env::current_dir().map_err(|error| Error::io("the working directory", error))
+}
+
+fn format_parser() -> impl TypedValueParser<Value = Format> {
+    PossibleValuesParser::new(Format::ALL.map(Format::as_str))
+        .map(|name| Format::parse(&name).expect("one of its names"))
+}
+
+fn durability_parser() -> impl TypedValueParser<Value = Durability> {
+    PossibleValuesParser::new(["full", "process"])
+        .map(|name| name.parse().expect("one of its names"))
+}

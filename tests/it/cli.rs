@@ -1,0 +1,325 @@
+//! The shell as its users meet it: transcripts in `tests/cmd`, and what a transcript cannot hold
+//! (pipes, standard input, a terminal).
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+const POND: &str = env!("CARGO_BIN_EXE_pond");
+
+/// Each file is a session in a directory of its own: `x.md` begins in a copy of `x.in`.
+#[test]
+fn transcripts() {
+    trycmd::TestCases::new()
+        .case("tests/cmd/*.md")
+        .register_bin("pond", Path::new(POND))
+        // An empty variable counts as not set.
+        .env("POND", "")
+        .env("POND_DURABILITY", "process")
+        .run();
+}
+
+/// A shell command in `dir`, to which no pond is near unless `dir` holds one.
+fn shell(dir: &Path) -> Command {
+    let mut command = Command::new(POND);
+    command
+        .current_dir(dir)
+        .env_remove("POND")
+        .env("POND_DURABILITY", "process")
+        .env("XDG_STATE_HOME", dir.join("state"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn run(dir: &Path, arguments: &[&str]) -> Output {
+    shell(dir).args(arguments).output().unwrap()
+}
+
+fn run_with_input(dir: &Path, arguments: &[&str], input: &str) -> Output {
+    let mut child = shell(dir).args(arguments).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Makes a directory that holds a pond with `data`, which has the file `n.csv`, mounted as `/data`.
+fn pond_with_data() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("data")).unwrap();
+    fs::write(dir.path().join("data/n.csv"), "n,name\n1,one\n2,two\n3,three\n").unwrap();
+    let mknod = ["mknod", "--factory", "hostmount", "/data", "--set", "directory=data"];
+    for arguments in [&["init"] as &[&str], &mknod] {
+        let output = run(dir.path(), arguments);
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+    dir
+}
+
+#[test]
+fn a_reader_that_leaves_ends_the_shell_quietly() {
+    let dir = pond_with_data();
+    let rows = "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n) SELECT i FROM n";
+    for arguments in [
+        &["sql", rows] as &[&str],
+        &["sql", "--format", "csv", rows],
+        &["sql", "--format", "json", rows],
+    ] {
+        let mut child = shell(dir.path()).args(arguments).spawn().unwrap();
+        let mut first = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+        assert!(!first.is_empty());
+        // The reader is gone with the end of the statement above.
+        let output = wait(child, Duration::from_secs(60));
+        assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+    }
+}
+
+/// Waits for `child`, but not for ever.
+fn wait(mut child: Child, at_most: Duration) -> Output {
+    let begun = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if begun.elapsed() > at_most {
+            child.kill().unwrap();
+            panic!("the shell did not end within {at_most:?}");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn the_environment_names_a_pond_unless_an_option_does() {
+    let dir = pond_with_data();
+    for name in ["one", "two"] {
+        assert!(run(dir.path(), &["init", name]).status.success());
+        assert!(
+            run(dir.path(), &["--pond", name, "mkdir", &format!("/in-{name}")]).status.success()
+        );
+    }
+    let below = dir.path().join("data/below");
+    fs::create_dir(&below).unwrap();
+    assert_eq!(stdout(&run(&below, &["ls"])), "data\n");
+    let named =
+        |arguments: &[&str]| shell(dir.path()).env("POND", "two").args(arguments).output().unwrap();
+    assert_eq!(stdout(&named(&["ls"])), "in-two\n");
+    assert_eq!(stdout(&named(&["--pond", "one", "ls"])), "in-one\n");
+    let output = shell(dir.path()).env("POND_DURABILITY", "never").arg("ls").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).starts_with("error: $POND_DURABILITY: "), "{}", stderr(&output));
+}
+
+#[test]
+fn what_cannot_be_read_is_told_and_the_rest_is_listed() {
+    let dir = pond_with_data();
+    assert!(run(dir.path(), &["mkdir", "/empty"]).status.success());
+    fs::rename(dir.path().join("data"), dir.path().join("moved")).unwrap();
+    let output = run(dir.path(), &["ls", "-R"]);
+    assert_eq!(stdout(&output), "/data\n/empty\n");
+    assert_eq!(output.status.code(), Some(1));
+    let errors = stderr(&output);
+    assert!(errors.starts_with("error: ") && errors.contains("data"), "{errors}");
+    // It is listed whatever became of it.
+    let output = run(dir.path(), &["ls", "-l"]);
+    assert!(
+        stdout(&output).contains("  /data [hostmount]")
+            || stdout(&output).contains("  data [hostmount]")
+    );
+}
+
+#[test]
+fn statements_come_from_stdin_and_stop_at_the_first_failure() {
+    let dir = pond_with_data();
+    let script = "CREATE NODE '/a' FACTORY hostmount WITH (directory = 'data');\n\
+                  SELECT count(*) AS n FROM '/a/n.csv';\n\
+                  SELECT * FROM\n  '/a/x.csv';\n\
+                  CREATE NODE '/b' FACTORY hostmount WITH (directory = 'data');\n";
+    for arguments in [&["sql", "-"] as &[&str], &["sql", "-f", "-"], &[]] {
+        let output = run_with_input(dir.path(), arguments, script);
+        assert_eq!(output.status.code(), Some(1));
+        let errors = stderr(&output);
+        assert!(errors.starts_with("error: '/a/x.csv' does not exist"), "{errors}");
+        assert!(
+            errors.contains(":3: SELECT * FROM '/a/x.csv'\n")
+                || errors.contains("line 3: SELECT * FROM '/a/x.csv'\n"),
+            "{errors}"
+        );
+        assert!(stdout(&output).ends_with(" n\n---\n 3\n"), "{}", stdout(&output));
+        assert_eq!(stdout(&run(dir.path(), &["ls"])), "a\ndata\n");
+        assert!(run(dir.path(), &["rm", "/a"]).status.success());
+    }
+}
+
+#[test]
+fn a_text_may_begin_with_a_comment() {
+    let dir = pond_with_data();
+    let text = "-- how many?\nSELECT count(*) AS n FROM '/data/n.csv'";
+    assert_eq!(stdout(&run(dir.path(), &["sql", text])), " n\n---\n 3\n");
+    let text = "-- all\nSELECT n";
+    let output = run(dir.path(), &["cat", "/data/n.csv", "--format", "csv", "--sql", text]);
+    assert_eq!(stdout(&output), "n\n1\n2\n3\n");
+}
+
+#[test]
+fn commands_of_the_interactive_shell_work_in_a_pipe() {
+    let dir = pond_with_data();
+    let input = "\\cd /data\nSELECT name\n  FROM 'n.csv'\n  WHERE n = 2;\n\\f json\n\
+                 SELECT 1 AS a, 'x;y' AS b;\n\\q\nSELECT 2;\n";
+    let output = run_with_input(dir.path(), &[], input);
+    assert_eq!(stderr(&output), "");
+    assert_eq!(stdout(&output), " name\n------\n two\n{\"a\":1,\"b\":\"x;y\"}\n");
+    let output = run_with_input(dir.path(), &[], "\\x\n");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(stderr(&output), "error: '\\x' is no command\nhint: \\h lists them\n");
+}
+
+#[test]
+fn options_come_from_yaml_json_and_stdin() {
+    let dir = pond_with_data();
+    fs::write(dir.path().join("mount.yaml"), "# the data\ndirectory: data\n").unwrap();
+    fs::write(dir.path().join("mount.json"), "{\"directory\": \"data\"}").unwrap();
+    for (path, file) in [("/y", "mount.yaml"), ("/j", "mount.json"), ("/s", "-")] {
+        let arguments = ["mknod", "--factory", "hostmount", path, file];
+        let output = run_with_input(dir.path(), &arguments, "directory: ./data\n");
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert_eq!(stdout(&run(dir.path(), &["ls", path])), "n.csv\n");
+    }
+}
+
+#[test]
+fn parquet_is_written_whole_and_reads_back() {
+    let dir = pond_with_data();
+    let query = "SELECT n * 2 AS n FROM '/data/n.csv'";
+    let output = run(dir.path(), &["sql", "--format", "parquet", query]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    fs::write(dir.path().join("data/twice.parquet"), &output.stdout).unwrap();
+    let output = run(
+        dir.path(),
+        &["sql", "--format", "csv", "SELECT sum(n) AS n FROM '/data/twice.parquet'"],
+    );
+    assert_eq!(stdout(&output), "n\n12\n");
+}
+
+#[test]
+fn names_that_move_the_cursor_reach_a_pipe_as_they_are() {
+    let dir = pond_with_data();
+    fs::write(dir.path().join("data/a\u{1b}[2Jb"), "").unwrap();
+    assert_eq!(stdout(&run(dir.path(), &["ls", "/data"])), "a\u{1b}[2Jb\nn.csv\n");
+    let long = stdout(&run(dir.path(), &["ls", "-l", "/data"]));
+    assert!(long.contains("a\\u{1b}[2Jb\n"), "{long}");
+}
+
+/// A terminal session, through the `script` of util-linux.
+struct Terminal {
+    child: Child,
+    output: mpsc::Receiver<Vec<u8>>,
+    seen: String,
+}
+
+impl Terminal {
+    fn open(dir: &Path) -> Self {
+        let mut child = Command::new("script")
+            .args(["--quiet", "--return", "--command", POND, "/dev/null"])
+            .current_dir(dir)
+            .env_remove("POND")
+            .env("XDG_STATE_HOME", dir.join("state"))
+            .env("TERM", "xterm")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("util-linux is part of every Debian");
+        let mut stdout = child.stdout.take().unwrap();
+        let (send, output) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = stdout.read(&mut buffer) {
+                if send.send(buffer[..count].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { child, output, seen: String::new() }
+    }
+
+    fn send(&mut self, text: &str) {
+        let stdin = self.child.stdin.as_mut().unwrap();
+        stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush()).unwrap();
+    }
+
+    /// Reads until `text` appears, and forgets what came before its end.
+    fn expect(&mut self, text: &str) {
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            if let Some(at) = self.seen.find(text) {
+                self.seen.drain(..at + text.len());
+                return;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            match self.output.recv_timeout(left) {
+                Ok(bytes) => self.seen.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(error) => panic!("{text:?} did not appear ({error}) in {:?}", self.seen),
+            }
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_session_on_a_terminal_survives_errors_and_ctrl_c() {
+    let dir = pond_with_data();
+    let mut terminal = Terminal::open(dir.path());
+    terminal.expect("\\q to leave");
+    terminal.expect("pond> ");
+    terminal.send("SELECT sum(n)\r");
+    terminal.expect("   -> ");
+    terminal.send("AS total FROM '/data/n.csv';\r");
+    terminal.expect("     6");
+    terminal.expect("(1 row, ");
+
+    terminal.send("SELECT * FROM '/nowhere';\r");
+    terminal.expect("error: '/nowhere' does not exist");
+    terminal.expect("pond> ");
+
+    // Never ends by itself.
+    terminal.send(
+        "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i FROM n) SELECT sum(i) FROM n;\r",
+    );
+    terminal.expect("FROM n;");
+    std::thread::sleep(Duration::from_millis(500));
+    terminal.send("\u{3}");
+    terminal.expect("note: cancelled");
+    terminal.expect("pond> ");
+
+    terminal.send("\\cd /data\r");
+    terminal.expect("pond:/data> ");
+    terminal.send("\\l\r");
+    terminal.expect("n.csv");
+    terminal.expect("pond:/data> ");
+    terminal.send("\u{4}");
+    let until = Instant::now() + Duration::from_secs(30);
+    while terminal.child.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < until, "Ctrl-D did not end the session");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let history = fs::read_to_string(dir.path().join("state/pond/history")).unwrap();
+    assert!(history.contains("\\\\cd /data") && history.contains("AS total"), "{history}");
+}

@@ -1,12 +1,21 @@
 //! The library inside another application: a plain session of its own that was given the pond, the
 //! context for the whole language, queries about one file.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::arrow::util::pretty::pretty_format_batches;
+use datafusion::catalog::{Session, TableProvider};
 use datafusion::datasource::MemTable;
 use datafusion::prelude::SessionContext;
+use futures::stream::BoxStream;
+use pond::entry::EntryType;
+use pond::factory::{Config, Factory, OpenContext, OptionSpec};
+use pond::format::TableSource;
+use pond::node::{DirEntry, File, Node};
 use pond::path::PondPath;
 use pond::pond::Pond;
 use pond::tree::Tree;
@@ -127,16 +136,66 @@ async fn an_application_keeps_its_tables_and_functions_in_a_context() {
     }
 }
 
+/// A table that commits a node each time it is opened: another writer, at the worst moment.
+#[derive(Debug, Default)]
+struct Meddler(Arc<OnceLock<Tree>>);
+
+#[async_trait]
+impl Factory for Meddler {
+    fn name(&self) -> &'static str {
+        "meddler"
+    }
+
+    fn description(&self) -> &'static str {
+        "commits a node when it is read"
+    }
+
+    fn options(&self) -> &'static [OptionSpec] {
+        &[]
+    }
+
+    fn entry_type(&self, _config: &Config) -> EntryType {
+        EntryType::FileTable
+    }
+
+    async fn open(&self, _config: &Config, _cx: &OpenContext) -> pond::Result<Node> {
+        Ok(Node::File(Arc::new(Meddler(self.0.clone()))))
+    }
+}
+
+#[async_trait]
+impl File for Meddler {
+    async fn metadata(&self) -> pond::Result<DirEntry> {
+        Ok(DirEntry::default())
+    }
+
+    async fn bytes(&self) -> pond::Result<Option<BoxStream<'static, pond::Result<Bytes>>>> {
+        Ok(None)
+    }
+
+    async fn table(&self, _session: &dyn Session) -> pond::Result<Arc<dyn TableProvider>> {
+        let tree = self.0.get().unwrap();
+        tree.mkdir(&PondPath::parse("/zz/meddled").unwrap(), true, None).await?;
+        let schema = Arc::new(Schema::new(vec![Field::new("v", DataType::Int64, true)]));
+        Ok(Arc::new(MemTable::try_new(schema, vec![vec![]])?))
+    }
+
+    async fn table_source(&self, _session: &dyn Session) -> pond::Result<Option<TableSource>> {
+        Ok(None)
+    }
+}
+
 #[tokio::test]
 async fn a_statement_sees_one_snapshot() {
-    let context = PondContext::new(tree().await);
-    run(&context, "CREATE NODE '/s' FACTORY samples").await.unwrap();
-    let output = context.sql("SELECT count(*) FROM nodes()").await.unwrap();
-    run(&context, "CREATE NODE '/t' FACTORY samples").await.unwrap();
-    assert_eq!(cells(&output.collect().await.unwrap()), ["1"]);
-    let log = context.sql("SELECT count(*) FROM pond_log()").await.unwrap();
-    run(&context, "DROP NODE '/t'").await.unwrap();
-    assert_eq!(cells(&log.collect().await.unwrap()), ["2"]);
+    let tree = tree().await;
+    let handle = Arc::new(OnceLock::from(tree.clone()));
+    tree.factories().register(Arc::new(Meddler(handle))).unwrap();
+    let context = PondContext::new(tree);
+    run(&context, "CREATE NODE '/m' FACTORY meddler").await.unwrap();
+    let everything = "SELECT (SELECT count(*) FROM nodes()) AS n, (SELECT count(*) FROM pond_log()) AS t, \
+                      (SELECT count(*) FROM ls('/')) AS l, count(*) FROM '/m'";
+    assert_eq!(cells(&run(&context, everything).await.unwrap()), ["1 1 1 0"]);
+    assert_eq!(cells(&run(&context, everything).await.unwrap()), ["3 2 2 0"]);
 }
 
 #[tokio::test]
@@ -181,4 +240,82 @@ async fn host_files_are_open_to_an_application_that_says_so() {
     assert_eq!(cells(&run(&context, "SELECT a FROM e").await.unwrap()), ["1"]);
     let error = run(&context, &format!("SELECT * FROM '{file}'")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+}
+
+/// A session starts without most functions and gets them when a statement needs them.
+#[tokio::test]
+async fn whatever_the_first_statement_uses_is_there() {
+    let engine = SessionContext::new();
+    let tree = tree().await;
+    for sql in [
+        "SELECT [1, 2][2], {a: 5}['a'], map(['k'], [1])['k']",
+        "SELECT extract(year FROM date '2026-02-03'), date '2026-02-03' + INTERVAL '1 day'",
+        "SELECT 'a' || 'b', position('b' IN 'abc'), substring('abc' FROM 2), trim(' a '), overlay('abc' PLACING 'x' FROM 2)",
+        "SELECT DISTINCT ON (a) b FROM (VALUES (1, 2), (1, 2)) t(a, b)",
+        "SELECT first_value(v) OVER (ORDER BY v DESC) FROM (VALUES (1), (2)) t(v)",
+        "SELECT first_value(v ORDER BY v DESC) FROM (VALUES (1), (2)) t(v)",
+        "SELECT sum(v) OVER (ORDER BY v), count(*) OVER () FROM (VALUES (1), (2)) t(v)",
+        "SELECT count(DISTINCT v), avg(v), max(v) FILTER (WHERE v < 2) FROM (VALUES (1), (2)) t(v)",
+        "SELECT current_date IS NULL, now() IS NULL",
+        "SELECT 'abc' ~ 'b', 'abc' LIKE '%c', 'a' IN ('a'), 1 IS DISTINCT FROM 2, NOT true",
+        "SELECT [1] @> [1], ARRAY[1] || ARRAY[2]",
+        "SELECT v FROM (SELECT unnest([1, 2]) AS v) ORDER BY v",
+        "SELECT a, grouping(a), sum(b) FROM (VALUES (1, 2)) t(a, b) GROUP BY GROUPING SETS ((a), ()) ORDER BY 1",
+        "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 3) SELECT * FROM r",
+        "SELECT v FROM (VALUES (1), (2)) t(v) WHERE v > (SELECT avg(v) FROM (VALUES (1), (2)) u(v))",
+        "SELECT CASE WHEN coalesce(NULL, 1) = 1 THEN 'x' ELSE upper('y') END, nullif(1, 1), abs(-1)",
+        "SELECT timestamp '2026-01-01T00:00:00Z' AT TIME ZONE 'UTC' IS NULL",
+        "SELECT * FROM range(1, 4)",
+    ] {
+        let expected = cells(&plain(&engine, sql).await.unwrap());
+        let context = PondContext::new(tree.clone());
+        assert_eq!(cells(&run(&context, sql).await.unwrap()), expected, "{sql}");
+    }
+    let context = PondContext::new(tree);
+    let names = context.function_names();
+    let state = engine.state();
+    let all = state
+        .scalar_functions()
+        .keys()
+        .chain(state.aggregate_functions().keys())
+        .chain(state.window_functions().keys())
+        .chain(state.higher_order_functions().keys())
+        .chain(state.table_functions().keys());
+    for name in all {
+        assert!(names.contains(name), "{name}");
+    }
+    run(&context, "SET datafusion.execution.time_zone = '+02:00'").await.unwrap();
+    let zone = "SELECT arrow_typeof(now())";
+    assert!(cells(&run(&context, zone).await.unwrap())[0].contains("+02:00"));
+}
+
+/// As after an upgrade was taken back: the factory is not registered any more.
+#[tokio::test]
+async fn a_node_of_an_unknown_factory_is_listed_and_breaks_nothing_else() {
+    let known = tree().await;
+    let context = PondContext::new(known.clone());
+    run(&context, "CREATE NODE '/s' FACTORY samples WITH (copies = 2)").await.unwrap();
+    run(&context, "CREATE SCHEMA \"/dir\"").await.unwrap();
+    let context = PondContext::new(Tree::new(known.pond().clone()));
+    for (sql, expected) in [
+        ("SELECT path, error FROM nodes()", &["/dir", "/s factory 'samples' does not exist"][..]),
+        ("SELECT path FROM ls('/') ORDER BY 1", &["/dir", "/s"]),
+        (
+            "SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE '/_%' ORDER BY 1",
+            &["/dir", "/s"],
+        ),
+        ("SELECT count(*) FROM information_schema.tables WHERE table_schema = '/s'", &["0"]),
+        ("SELECT count(*) FROM information_schema.columns WHERE table_schema = '/s'", &["0"]),
+        ("SHOW CREATE NODE '/s'", &["/s CREATE NODE '/s' FACTORY samples WITH (copies = 2)"]),
+    ] {
+        let cells: Vec<String> = cells(&run(&context, sql).await.unwrap())
+            .iter()
+            .map(|row| row.trim().to_owned())
+            .collect();
+        assert_eq!(cells, expected, "{sql}");
+    }
+    let error = run(&context, "SELECT * FROM '/s/a.csv'").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.message().starts_with("'/s' cannot be opened: factory 'samples'"), "{error}");
+    run(&context, "DROP NODE '/s'").await.unwrap();
 }

@@ -17,7 +17,7 @@
 //! | nodes | [`mod@format`], [`node`], [`cache`] | what a directory, a file, a table is |
 //! | dynamic nodes | [`factory`], [`tree`] | how nodes are opened, whatever makes them |
 //! | SQL | [`catalog`], [`table_fn`], [`sql`], [`context`], [`embed`] | names to tables, statements to verbs |
-//! | user interface | [`output`], [`cli`], [`repl`] | terminals |
+//! | user interface | [`output`], and the shell (`cli`, `repl`) | terminals |
 //!
 //! # The life of a statement
 //!

@@ -7,7 +7,7 @@
 //!
 //! **Bounded cost.** Every [`CHECKPOINT_COMMITS`] commits the writer compacts, writes a checkpoint and
 //! removes what the previous checkpoint made unneeded. Compaction is tiered by row count: any
-//! [`MERGE_FILES`] files of one tier become one, so a row is rewritten a logarithmic number of
+//! `MERGE_FILES` files of one tier become one, so a row is rewritten a logarithmic number of
 //! times. It changes no row (`dataChange` is false): history is in the rows' `txn`, so it is never
 //! lost by any of this.
 //!

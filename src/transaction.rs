@@ -1,7 +1,7 @@
 //! A transaction: an in-memory list of changes over a snapshot, published as one commit.
 //!
 //! Each change is performed on the transaction's own view at once, so later changes and reads see it,
-//! and it is kept as what was asked. When another writer commits first, [`Transaction::rebase`]
+//! and it is kept as what was asked. When another writer commits first, `Transaction::rebase`
 //! checks that nothing this transaction touched was touched meanwhile (else `Conflict`) and performs
 //! the same changes on the newer snapshot: two writers of different paths both succeed, even where
 //! both made the same missing parent directory.

@@ -1,4 +1,4 @@
-//! TPC-H over Parquet (W5): pond's tables against the same engine on the files directly.
+//! TPC-H over mounted Parquet (W5): pond's tables against the same engine on the files directly.
 //!
 //! ```text
 //! benches/peers/tpch/generate.sh DIRECTORY
@@ -19,14 +19,13 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::catalog::{MemoryCatalogProvider, SchemaProvider, TableProvider};
-use datafusion::datasource::object_store::ObjectStoreUrl;
 use datafusion::error::Result as EngineResult;
 use datafusion::execution::SessionState;
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
-use object_store::ObjectStoreExt;
-use object_store::local::LocalFileSystem;
-use pond::format::{TableFormat, TableSource, open_table};
+use pond::node::{Node, resolve};
 use pond::path::PondPath;
+use pond::pond::Pond;
+use pond::tree::{CreateMode, NewNode, Tree};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -34,20 +33,25 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const TABLES: [&str; 8] =
     ["customer", "lineitem", "nation", "orders", "part", "partsupp", "region", "supplier"];
 
-/// The tables of a directory, opened when a statement names them.
+/// The tables of a directory that is mounted in a pond, opened there when a statement names them.
 #[derive(Debug)]
 struct Mounted {
-    store: Arc<LocalFileSystem>,
-    url: ObjectStoreUrl,
+    tree: Tree,
     session: SessionState,
 }
 
 impl Mounted {
-    fn register(session: &SessionContext, directory: &Path) {
-        let store = Arc::new(LocalFileSystem::new_with_prefix(directory).unwrap());
-        let url = ObjectStoreUrl::parse("tpch://files/").unwrap();
-        session.register_object_store(url.as_ref(), store.clone());
-        let schema = Arc::new(Self { store, url, session: session.state() });
+    async fn register(session: &SessionContext, directory: &Path) {
+        let tree = Tree::new(Pond::transient().await.unwrap());
+        let mount = NewNode {
+            path: PondPath::parse("/tpch").unwrap(),
+            factory: "hostmount".to_owned(),
+            options: vec![("directory".to_owned(), directory.to_str().unwrap().into())],
+            mode: CreateMode::New,
+            comment: None,
+        };
+        tree.create_node(mount, None).await.unwrap();
+        let schema = Arc::new(Self { tree, session: session.state() });
         let catalog = Arc::new(MemoryCatalogProvider::new());
         datafusion::catalog::CatalogProvider::register_schema(catalog.as_ref(), "public", schema)
             .unwrap();
@@ -69,15 +73,12 @@ impl SchemaProvider for Mounted {
         if !self.table_exist(name) {
             return Ok(None);
         }
-        let location = object_store::path::Path::from(format!("{name}.parquet"));
-        let source = TableSource {
-            path: PondPath::parse(&format!("/tpch/{location}"))?,
-            store_url: self.url.clone(),
-            object: self.store.head(&location).await?,
-            format: TableFormat::Parquet,
-            known: None,
-        };
-        Ok(Some(open_table(&self.session, vec![source]).await?))
+        let root = self.tree.root(self.tree.snapshot().await?);
+        let path = PondPath::parse(&format!("/tpch/{name}.parquet"))?;
+        match resolve(&root, &path).await? {
+            Node::File(file) => Ok(Some(file.table(&self.session).await?)),
+            node => panic!("{path} is {node:?}"),
+        }
     }
 }
 
@@ -163,7 +164,7 @@ async fn main() {
         config = config.set_str(key, value);
     }
     let mounted = SessionContext::new_with_config(config);
-    Mounted::register(&mounted, &directory);
+    Mounted::register(&mounted, &directory).await;
 
     let queries = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/tpch");
     let query =

@@ -353,7 +353,7 @@ impl Tree {
             }
             Located::Missing { names, at, .. } if names.len() > 1 && !parents => {
                 return Err(Error::not_found(format!("'{}' does not exist", at.child(&names[0])))
-                    .with_hint("make it, too: mkdir -p"));
+                    .with_hint("make it first, or all at once: pond mkdir -p"));
             }
             _ => {}
         }

@@ -13,6 +13,9 @@ use globset::{GlobBuilder, GlobMatcher};
 use crate::error::{Error, Result};
 use crate::path::{PondPath, is_glob};
 
+/// The longest pattern.
+const PATTERN_BYTES_MAX: usize = 8 * 1024;
+
 /// Most patterns that the braces of one glob may stand for.
 const ALTERNATIVES_MAX: usize = 1024;
 
@@ -57,6 +60,12 @@ impl Glob {
     pub fn parse(pattern: &str) -> Result<Self> {
         if !pattern.starts_with('/') {
             return Err(Error::invalid(format!("the glob '{pattern}' is not absolute")));
+        }
+        if pattern.len() > PATTERN_BYTES_MAX {
+            return Err(Error::invalid(format!(
+                "a glob of {} bytes is too long: at most {PATTERN_BYTES_MAX} are possible",
+                pattern.len()
+            )));
         }
         let mut expanded = Vec::new();
         expand(pattern, &mut expanded)

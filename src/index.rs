@@ -13,7 +13,7 @@
 //! A value length of `u32::MAX` says that the key is gone: a file can be laid over another one.
 //!
 //! Every block and the block list carry a CRC-32: damage is an error that names the file, never a
-//! wrong answer. Whoever gets it removes the file, which is only a cache.
+//! wrong answer; the file, which is only a cache, is removed and made anew by the next opening.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -201,8 +201,10 @@ impl Index {
             .read_exact_at(&mut bytes, block.offset)
             .map_err(|error| Error::io(self.path.display(), error))?;
         if crc32fast::hash(&bytes) != block.crc {
+            // Without it, whoever opens the pond next folds the oplog and makes it anew.
+            let _ = std::fs::remove_file(&self.path);
             return Err(Error::corrupt(format!("{} is damaged", self.path.display()))
-                .with_hint("delete the file: it is a cache and will be made anew"));
+                .with_hint("it was only a cache and has been removed; try again"));
         }
         let bytes = Bytes::from(bytes);
         let mut kept = self.kept.lock().expect("never panics");

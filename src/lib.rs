@@ -7,7 +7,7 @@
 //!
 //! # Bird's-eye view
 //!
-//! Modules only use modules of earlier lines; a test checks it.
+//! Modules only use modules of earlier lines, or of their own; a test checks it.
 //!
 //! | layer | modules | what they know |
 //! |---|---|---|
@@ -31,8 +31,8 @@
 //!    [`node::Directory`] down, one [`node::Directory::get`] a name: `/` is a stored directory, `/host` is
 //!    opened by its factory, and what is below is the factory's business.
 //! 4. The [`node::File`] at the end says where its bytes are ([`node::File::table_source`]), and
-//!    [`format::open_table`] makes them a table that lowers to DataFusion's own file scans. There is no
-//!    scan operator of ours, so every pushdown of the engine works.
+//!    [`format::open_table`] makes them a table that lowers to DataFusion's own scan operator, so every
+//!    pushdown of the engine works.
 //! 5. The plan runs; its batches stream to the caller, who may be `output`.
 //!
 //! # The life of a commit
@@ -62,7 +62,7 @@
 //! - A statement sees one snapshot.
 //! - A broken node is listed with its error and breaks nothing beside it.
 //! - Nothing under a host mount is ever opened for writing, and no path leads out of it.
-//! - The library never prints, and nothing it does costs more as history grows.
+//! - The library never prints, and neither opening nor committing costs more as history grows.
 #![warn(missing_docs)]
 #![deny(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used, clippy::dbg_macro)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]

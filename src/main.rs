@@ -8,7 +8,18 @@ mod repl;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Statements nest, and the engine recurses into them. The stack takes memory only as it is used.
+const STACK_BYTES: usize = 256 << 20;
+
 fn main() -> ! {
+    let shell = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(cli::run);
+    let code = match shell.map(std::thread::JoinHandle::join) {
+        Ok(Ok(code)) => code,
+        // The panic has said what it was.
+        Ok(Err(_)) => 101,
+        // No thread is to be had: the stack there is has to do.
+        Err(_) => cli::run(),
+    };
     // Leaves without tearing down what the system takes back faster.
-    std::process::exit(cli::run())
+    std::process::exit(code)
 }

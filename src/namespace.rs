@@ -52,7 +52,7 @@ impl Namespace {
         Self { dir, layers: Vec::new() }
     }
 
-    /// Reads what is there: a state, its snapshot, and the number of commits that were appended.
+    /// Reads what is there: a state and its snapshot.
     /// `None` if there is nothing that can be used.
     pub(crate) fn load(&mut self) -> Option<(TableState, Snapshot)> {
         let bytes = std::fs::read(self.head_path()).ok()?;
@@ -161,9 +161,9 @@ impl Namespace {
         Snapshot::from_parts(txn, timestamp, layers)
     }
 
-    /// Forgets the layers that were loaded: the next save makes all of it anew.
-    pub(crate) fn forget(self) -> Self {
-        Self::new(self.dir)
+    /// Returns the same cache without the layers that were loaded: the next save makes all anew.
+    pub(crate) fn forget(&self) -> Self {
+        Self::new(self.dir.clone())
     }
 
     fn head_path(&self) -> PathBuf {

@@ -15,7 +15,8 @@
 //! again, and a writer that slept through it could win it. Clean-up therefore deletes in ascending
 //! order and keeps everything since the checkpoint before the last, and a writer looks for the
 //! predecessor of what it wrote: if that is gone, it wrote below the checkpoint, where no reader
-//! looks, takes its file back and starts from the newest state.
+//! looks, takes its file back and starts from the newest state. Whoever reads a log file looks for
+//! its predecessor, too, so that nobody builds on one that is about to be taken back.
 //!
 //! A table without some of the columns (written before they existed) is read by name, the missing
 //! ones null; the first commit adds them to the table's schema.
@@ -349,13 +350,12 @@ impl Oplog {
         let version = state.version + 1;
         let Some(log) = self.read_log(version).await? else {
             // Deleted in ascending order: while ours is there, the next one is not gone but not yet.
-            let ours = self.store.head(&commit_uri_from_version(Some(state.version))).await;
-            return match ours {
-                Ok(_) => Ok(Next::Newest),
-                Err(object_store::Error::NotFound { .. }) => Ok(Next::Stale),
-                Err(error) => Err(self.failed("reading the oplog", error)),
-            };
+            return Ok(if self.has_log(state.version).await? { Next::Newest } else { Next::Stale });
         };
+        // Our own still being there after that one was read, it was not written into a hole.
+        if !self.has_log(state.version).await? {
+            return Ok(Next::Stale);
+        }
         let mut commit = Commit {
             version,
             log_crc: crc32fast::hash(&log),
@@ -457,16 +457,11 @@ impl Oplog {
             Err(TransactionError::VersionAlreadyExists(_)) => return Ok(Written::Lost),
             Err(error) => return Err(self.failed("writing the oplog", error)),
         }
-        match self.store.head(&commit_uri_from_version(Some(version - 1))).await {
-            Ok(_) => Ok(Written::Done(commit)),
-            Err(object_store::Error::NotFound { .. }) => {
-                self.store.delete(&commit_uri_from_version(Some(version))).await.map_err(
-                    |error| self.failed("taking back a commit below the checkpoint", error),
-                )?;
-                Ok(Written::Stale)
-            }
-            Err(error) => Err(self.failed("checking a commit", error)),
+        if self.has_log(version - 1).await? {
+            return Ok(Written::Done(commit));
         }
+        self.delete(&commit_uri_from_version(Some(version))).await?;
+        Ok(Written::Stale)
     }
 
     /// Whether the next commit should be followed by [`Oplog::maintain`].
@@ -687,6 +682,14 @@ impl Oplog {
             }
         }
         Ok(file)
+    }
+
+    async fn has_log(&self, version: u64) -> Result<bool> {
+        match self.store.head(&commit_uri_from_version(Some(version))).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(self.failed("reading the oplog", error)),
+        }
     }
 
     async fn read_log(&self, version: u64) -> Result<Option<Bytes>> {

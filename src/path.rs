@@ -15,6 +15,9 @@ use crate::error::{Error, Result};
 /// The longest name: 255 bytes on the host, each perhaps escaped to four.
 pub const NAME_BYTES_MAX: usize = 4 * 255;
 
+/// The most names in a path of a stored node.
+pub const DEPTH_MAX: usize = 1000;
+
 /// An absolute, normalized path in a pond; the root is `/`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PondPath(String);

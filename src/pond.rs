@@ -87,6 +87,15 @@ impl Pond {
     pub async fn init(dir: &Path, options: PondOptions) -> Result<Self> {
         let failed = |error| Error::io(format!("'{}'", dir.display()), error);
         let oplog_dir = std::path::absolute(dir).map_err(failed)?.join("oplog");
+        let holds_rows = std::fs::read_dir(&oplog_dir)
+            .is_ok_and(|files| files.flatten().any(|file| file.path().is_file()));
+        if holds_rows && !oplog_dir.join("_delta_log").exists() {
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                format!("'{}' holds files, but no log", oplog_dir.display()),
+            )
+            .with_hint("choose another directory, or move the files away"));
+        }
         crate::store::create_dirs(&oplog_dir, options.durability).map_err(failed)?;
         let dir = dir.canonicalize().map_err(failed)?;
         let oplog = local_oplog(&dir, options)?;
@@ -108,9 +117,20 @@ impl Pond {
     /// # Errors
     /// `NotFound` if there is none; `Corrupt` if it cannot be read.
     pub async fn open(dir: &Path, options: PondOptions) -> Result<Self> {
-        if !dir.join("oplog/_delta_log").is_dir() {
-            return Err(Error::not_found(format!("no pond in '{}'", dir.display()))
-                .with_hint(format!("make one: pond init {}", dir.display())));
+        match std::fs::metadata(dir.join("oplog/_delta_log")) {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                if dir.join("oplog").is_dir() {
+                    return Err(Error::corrupt(format!(
+                        "the pond in '{}' has lost its log, 'oplog/_delta_log'",
+                        dir.display()
+                    ))
+                    .with_hint("restore the directory from a backup"));
+                }
+                return Err(Error::not_found(format!("no pond in '{}'", dir.display()))
+                    .with_hint(format!("make one: pond init {}", dir.display())));
+            }
+            Err(error) => return Err(Error::io(format!("the pond in '{}'", dir.display()), error)),
         }
         let dir =
             dir.canonicalize().map_err(|error| Error::io(format!("'{}'", dir.display()), error))?;
@@ -125,7 +145,7 @@ impl Pond {
             Some((table, snapshot)) => {
                 (State { table, snapshot: Arc::new(snapshot), namespace: Some(namespace) }, true)
             }
-            None => (load(&oplog, Some(namespace)).await?, false),
+            None => (load(&oplog, Some(namespace.forget())).await?, false),
         };
         let pond = Self::new(Some(dir), oplog, state);
         let mut state = pond.inner.state.lock().await;
@@ -246,7 +266,7 @@ impl Pond {
     }
 
     async fn reload(&self, state: &mut State) -> Result<()> {
-        let namespace = state.namespace.take();
+        let namespace = state.namespace.as_ref().map(Namespace::forget);
         *state = load(&self.inner.oplog, namespace).await?;
         Ok(())
     }
@@ -293,7 +313,6 @@ async fn load(oplog: &Oplog, namespace: Option<Namespace>) -> Result<State> {
             result => break result?,
         }
     };
-    let namespace = namespace.map(Namespace::forget);
     let mut state = State { table, snapshot: Arc::new(snapshot), namespace };
     state.save();
     Ok(state)

@@ -43,7 +43,8 @@ pub fn run(shell: &Shell) -> Outcome {
     let runtime = engine()?;
     let tree = runtime.block_on(shell.open_or_transient())?;
     let context = PondContext::new(tree);
-    let interactive = std::io::stdin().is_terminal();
+    // Prompts would go among the data of a stdout that is no terminal.
+    let interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let results = Results::new(format, shell.stdout()?);
     let mut session = Session { runtime, context, results, interactive };
     if interactive {
@@ -108,7 +109,8 @@ impl Session {
             } else {
                 text.push_str(&line);
                 text.push('\n');
-                if !is_complete(&text) {
+                // Only a semicolon can complete a statement: not every line needs a look at all.
+                if !line.contains(';') || !is_complete(&text) {
                     continue;
                 }
                 let text = std::mem::take(&mut text);

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::entry::{EntryType, NodeId, OplogEntry};
 use crate::error::{Error, ErrorKind, Result};
-use crate::path::PondPath;
+use crate::path::{DEPTH_MAX, PondPath};
 use crate::snapshot::{Located, Snapshot};
 
 /// What a new or changed node holds.
@@ -306,6 +306,12 @@ fn find(view: &Snapshot, path: &PondPath) -> Result<OplogEntry> {
 fn make_parents(view: &Snapshot, path: &PondPath) -> Result<(NodeId, String, Vec<OplogEntry>)> {
     if path.is_root() {
         return Err(Error::new(ErrorKind::AlreadyExists, "'/' already exists"));
+    }
+    let depth = path.names().count();
+    if depth > DEPTH_MAX {
+        return Err(Error::invalid(format!(
+            "a path of {depth} names is too deep: at most {DEPTH_MAX} are possible"
+        )));
     }
     match view.locate(path)? {
         Located::Missing { directory, mut names, .. } => {

@@ -246,9 +246,9 @@ impl Tree {
             .as_deref()
             .and_then(|attributes| serde_json::from_str(attributes).ok())
             .unwrap_or_default();
+        let comment_only = matches!(change, AlterNode::Comment(_));
         match change {
             AlterNode::Set(set) => {
-                // Checked alone first, so that an option given twice is told.
                 options
                     .retain(|(name, _)| !set.iter().any(|(key, _)| key.eq_ignore_ascii_case(name)));
                 options.extend(set);
@@ -273,9 +273,19 @@ impl Tree {
                 attributes.remove("comment");
             }
         }
-        let config = Config::validate(&*factory, options)?;
         let attributes = (!attributes.is_empty()).then(|| Value::Object(attributes).to_string());
-        let content = self.recipe(&*factory, config, path, &transaction, attributes).await?;
+        let content = if comment_only {
+            // The recipe stays, also one that does not open just now.
+            NodeContent {
+                entry_type: entry.entry_type,
+                factory: entry.factory.clone(),
+                content: entry.content.clone(),
+                attributes,
+            }
+        } else {
+            let config = Config::validate(&*factory, options)?;
+            self.recipe(&*factory, config, path, &transaction, attributes).await?
+        };
         if content.content == entry.content && content.attributes == entry.attributes {
             return Ok(Change { status: "unchanged", txn: None, path: path.clone() });
         }
@@ -379,28 +389,19 @@ impl Tree {
     ) -> Result<Vec<StoredNode>> {
         let Located::Found(directory) = snapshot.locate(path)? else { return Ok(Vec::new()) };
         let mut nodes = Vec::new();
-        self.collect_below(snapshot, path, directory.node_id, recursive, &mut nodes)?;
-        Ok(nodes)
-    }
-
-    fn collect_below(
-        &self,
-        snapshot: &Snapshot,
-        path: &PondPath,
-        id: NodeId,
-        recursive: bool,
-        nodes: &mut Vec<StoredNode>,
-    ) -> Result<()> {
-        for child in snapshot.children(id) {
-            let child = child?;
+        let mut open = vec![(path.clone(), snapshot.children(directory.node_id))];
+        while let Some((path, children)) = open.last_mut() {
+            let Some(child) = children.next().transpose()? else {
+                open.pop();
+                continue;
+            };
             let path = path.child(&child.name);
-            let (id, is_directory) = (child.node_id, child.entry_type == EntryType::Directory);
+            let below = (recursive && child.entry_type == EntryType::Directory)
+                .then(|| snapshot.children(child.node_id));
             nodes.push(self.describe(path.clone(), child));
-            if recursive && is_directory {
-                self.collect_below(snapshot, &path, id, recursive, nodes)?;
-            }
+            open.extend(below.map(|children| (path, children)));
         }
-        Ok(())
+        Ok(nodes)
     }
 
     /// Returns the transactions of the past, oldest first.

@@ -135,11 +135,13 @@ pub struct Results {
     pub format: Format,
     out: Stdout,
     written: usize,
+    /// Whether the reader has gone: changes go on, rows are of no use any more.
+    closed: bool,
 }
 
 impl Results {
     pub fn new(format: Format, out: Stdout) -> Self {
-        Self { format, out, written: 0 }
+        Self { format, out, written: 0, closed: false }
     }
 
     /// Begins a new table for the next statement of a session; a Parquet file has just one.
@@ -155,6 +157,22 @@ impl Results {
     }
 
     async fn write(&mut self, result: Output) -> Result<u64> {
+        if self.closed {
+            return match result.kind {
+                OutputKind::Rows => Ok(0),
+                _ => output::write(result.stream, Format::Table, &mut std::io::sink()).await,
+            };
+        }
+        match self.write_open(result).await {
+            Err(error) if output::is_closed_pipe(&error) => {
+                self.closed = true;
+                Ok(0)
+            }
+            written => written,
+        }
+    }
+
+    async fn write_open(&mut self, result: Output) -> Result<u64> {
         if !self.format.holds_many() {
             if result.kind == OutputKind::Change {
                 return Ok(0);

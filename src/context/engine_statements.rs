@@ -109,6 +109,10 @@ impl PondContext {
         for path in paths {
             let Some(node) = self.tree().stored(&snapshot, path)? else { continue };
             let is_directory = node.entry.entry_type == crate::entry::EntryType::Directory;
+            // DROP TABLE of any dynamic node is DROP NODE: what stock SQL made, it can drop.
+            if node.entry.dynamic_factory().is_some() && *kind != ObjectType::Schema {
+                continue;
+            }
             if is_directory != (*kind == ObjectType::Schema) {
                 return Err(Error::invalid(format!(
                     "'{path}' is a {}: DROP {kind} is not for it",
@@ -297,6 +301,14 @@ pub(super) fn check_plan(
             }
             LogicalPlan::Statement(PlanStatement::Prepare(prepare)) if binding.is_used() => {
                 Some(would_freeze(&format!("prepared statement '{}'", prepare.name)))
+            }
+            LogicalPlan::Statement(PlanStatement::SetVariable(set))
+                if set.variable == "datafusion.runtime.temp_directory" && !host_files =>
+            {
+                Some(
+                    Error::unsupported(format!("'{}' cannot be set", set.variable))
+                        .with_hint("SQL does not write to host directories"),
+                )
             }
             LogicalPlan::Statement(PlanStatement::SetVariable(set))
                 if set.variable == "datafusion.sql_parser.dialect" =>

@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{CopyToSource, Statement as EngineStatement};
 use datafusion::sql::sqlparser::ast::{
-    GroupByExpr, Query, Select, SelectItem, SetExpr, Statement, TableFactor, Visit, Visitor,
+    GroupByExpr, Query, Select, SelectFlavor, SelectItem, SetExpr, Statement, TableFactor, Visit,
+    Visitor,
 };
 
 use crate::error::{Error, Result};
@@ -89,6 +90,7 @@ fn check_select(select: &Select) -> Found {
     });
     let global = select.from.iter().flat_map(|from| &from.joins).any(|join| join.global);
     let clauses = [
+        ("FROM without SELECT", matches!(select.flavor, SelectFlavor::FromFirstNoSelect)),
         ("PREWHERE", select.prewhere.is_some()),
         ("CONNECT BY", !select.connect_by.is_empty()),
         ("WITH after GROUP BY", !modifiers.is_empty()),
@@ -105,8 +107,13 @@ fn refuse_first(object: &str, clauses: &[(&str, bool)]) -> Found {
     match clauses.iter().find(|(_, given)| *given) {
         Some((clause, _)) => {
             let error = Error::unsupported(format!("{object} takes no {clause}"));
-            let hint = (*clause == "WITH after GROUP BY")
-                .then(|| "GROUP BY ROLLUP (…), CUBE (…) or GROUPING SETS (…)".to_owned());
+            let hint = match *clause {
+                "WITH after GROUP BY" => {
+                    Some("GROUP BY ROLLUP (…), CUBE (…) or GROUPING SETS (…)".to_owned())
+                }
+                "FROM without SELECT" => Some("SELECT * FROM …".to_owned()),
+                _ => None,
+            };
             ControlFlow::Break(error.with_hint_opt(hint))
         }
         None => ControlFlow::Continue(()),

@@ -88,6 +88,35 @@ fn a_reader_that_leaves_ends_the_shell_quietly() {
     }
 }
 
+#[test]
+fn changes_go_on_when_the_reader_has_left() {
+    let dir = pond_with_data();
+    let mut child = shell(dir.path())
+        .args(["sql", "SELECT 1; CREATE SCHEMA \"/x1\"; SELECT 2; CREATE SCHEMA \"/x2\""])
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = wait(child, Duration::from_secs(60));
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+    let listed = shell(dir.path()).args(["ls", "/"]).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert!(listed.contains("x1") && listed.contains("x2"), "{listed}");
+}
+
+#[test]
+fn deep_statements_end_in_an_answer_or_an_error() {
+    let dir = pond_with_data();
+    let union = format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(500));
+    let terms = format!("SELECT 1 WHERE 1 = 0{}", " OR 1 = 0".repeat(2000));
+    let braces = format!("SELECT * FROM ls('/' || '{}')", "{a/,b}".repeat(20_000));
+    let deep = format!("CREATE SCHEMA \"{}\"", "/a".repeat(3000));
+    for (sql, code) in [(union, 0), (terms, 0), (braces, 1), (deep, 1)] {
+        let child = shell(dir.path()).args(["sql", &sql]).stdout(Stdio::null()).spawn().unwrap();
+        let output = wait(child, Duration::from_secs(60));
+        assert_eq!(output.status.code(), Some(code), "{}: {}", &sql[..60], stderr(&output));
+    }
+}
+
 /// Waits for `child`, but not for ever.
 fn wait(mut child: Child, at_most: Duration) -> Output {
     let begun = Instant::now();

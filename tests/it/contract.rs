@@ -160,6 +160,8 @@ async fn a_mount_whose_directory_is_gone_stays_listed_and_says_so_when_opened() 
     let names: Vec<String> =
         root.list(ListFields::ALL).map_ok(|entry| entry.name).try_collect().await.unwrap();
     assert_eq!(names, ["n", "other"]);
+    let comment = pond::tree::AlterNode::Comment(Some("gone for now".to_owned()));
+    tree.alter_node(&path("/n"), comment, None).await.unwrap();
     let error = resolve(&root, &path("/n")).await.unwrap_err();
     assert!(error.to_string().contains("data"), "{error} does not say what is gone");
 

@@ -181,6 +181,69 @@ async fn a_writer_that_slept_through_the_clean_up_of_the_log_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_builds_on_a_commit_in_a_hole_of_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let awake = Pond::init(dir.path(), FAST).await.unwrap();
+    let asleep = Pond::open(dir.path(), FAST).await.unwrap();
+    for number in 1..=100 {
+        mkdir(&awake, &format!("/d{number}")).await.unwrap();
+    }
+    // Another late writer won the free name and was killed before it could take its file back.
+    let log = |version: i64| dir.path().join(format!("oplog/_delta_log/{version:020}.json"));
+    let newest = (1..200).rev().find(|version| log(*version).exists()).unwrap();
+    std::fs::copy(log(newest), log(1)).unwrap();
+    assert_eq!(mkdir(&asleep, "/late").await.unwrap(), 101);
+    let snapshot = Pond::open(dir.path(), FAST).await.unwrap().snapshot().await.unwrap();
+    assert!(exists(&snapshot, "/late") && exists(&snapshot, "/d100"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_to_a_layer_of_the_cache_costs_one_error_at_most() {
+    let dir = tempfile::tempdir().unwrap();
+    let pond = Pond::init(dir.path(), FAST).await.unwrap();
+    for number in 1..=700 {
+        mkdir(&pond, &format!("/d{number}")).await.unwrap();
+    }
+    drop(pond);
+    let count = async || {
+        let snapshot = Pond::open(dir.path(), FAST).await?.snapshot().await?;
+        snapshot
+            .children(pond::entry::NodeId::ROOT)
+            .try_fold(0, |count, child| child.map(|_| count + 1))
+    };
+    let layers = || {
+        let files = std::fs::read_dir(dir.path().join("cache/namespace")).unwrap();
+        let paths = files.map(|file| file.unwrap().path());
+        paths
+            .filter(|path| path.extension().is_some_and(|extension| extension == "index"))
+            .collect()
+    };
+    for at in [20_000, 100, usize::MAX] {
+        let layers: Vec<std::path::PathBuf> = layers();
+        assert!(!layers.is_empty());
+        for layer in layers {
+            let mut bytes = std::fs::read(&layer).unwrap();
+            let at = at.min(bytes.len() - 1);
+            bytes[at] ^= 1;
+            std::fs::write(&layer, bytes).unwrap();
+        }
+        let first: pond::Result<i32> = count().await;
+        assert!(
+            first.as_ref().map_or_else(|e| e.kind() == ErrorKind::Corrupt, |n| *n == 700),
+            "{first:?}"
+        );
+        for _ in 0..2 {
+            let again = count().await;
+            if again.is_err() {
+                continue;
+            }
+            assert_eq!(again.unwrap(), 700);
+        }
+        assert_eq!(count().await.unwrap(), 700, "byte {at}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_table_without_the_factory_column_opens_and_its_rows_are_static() {
     let dir = tempfile::tempdir().unwrap();
     let pond = Pond::init(dir.path(), FAST).await.unwrap();

@@ -554,6 +554,10 @@ impl Worker<'_> {
     /// Yields the row of a directory that could not be read, if the caller would see why.
     fn fail(&mut self, place: &Place, errno: Errno) -> Result<()> {
         let walker = self.walker;
+        // Not the directory's fault but the process's: an answer without it would be wrong.
+        if matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM) {
+            return Err(Error::io(format!("'{}'", place.path()), errno.into()));
+        }
         walker.counters.unreadable.add(1);
         if !walker.wants_error {
             return Ok(());

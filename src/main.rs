@@ -12,6 +12,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const STACK_BYTES: usize = 256 << 20;
 
 fn main() -> ! {
+    raise_open_files();
     let shell = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(cli::run);
     let code = match shell.map(std::thread::JoinHandle::join) {
         Ok(Ok(code)) => code,
@@ -22,4 +23,12 @@ fn main() -> ! {
     };
     // Leaves without tearing down what the system takes back faster.
     std::process::exit(code)
+}
+
+/// Lets this process open as many files as it may: a glob over a few thousand files opens them all.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    // What is not granted is told when a file is not opened.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }

@@ -166,23 +166,20 @@ fn nearest(directory: &Path) -> Option<String> {
     Some(format!("did you mean '{}'?", parent.join(name).join(below).display()))
 }
 
-/// Refuses a directory that is the pond's, holds it or is inside it: files compare by identity,
-/// whatever they are called.
+/// Refuses a directory that is the pond's or is inside it: files compare by identity, whatever they
+/// are called. One that holds the pond is fine, as a project holds its `.pond`.
 fn check_apart(directory: &Path, pond: &Path) -> Result<()> {
-    let shown = directory.display();
-    let canonical = |path: &Path| {
-        path.canonicalize().map_err(|error| Error::io(format!("'{}'", path.display()), error))
+    let failed = |path: &Path, error| Error::io(format!("'{}'", path.display()), error);
+    let canonical = directory.canonicalize().map_err(|error| failed(directory, error))?;
+    let above = identities(&canonical)?;
+    let pond = std::fs::metadata(pond).map_err(|error| failed(pond, error))?;
+    let relation = match above.iter().position(|id| *id == (pond.dev(), pond.ino())) {
+        None => return Ok(()),
+        Some(0) => "is the pond's own directory",
+        Some(_) => "is inside the pond's own directory",
     };
-    let (above_directory, above_pond) =
-        (identities(&canonical(directory)?)?, identities(&canonical(pond)?)?);
-    let relation = match (above_directory.first(), above_pond.first()) {
-        (Some(mine), Some(ponds)) if mine == ponds => "is the pond's own directory",
-        (_, Some(ponds)) if above_directory.contains(ponds) => "is inside the pond's own directory",
-        (Some(mine), _) if above_pond.contains(mine) => "holds the pond's own directory",
-        _ => return Ok(()),
-    };
-    Err(Error::invalid(format!("the host directory '{shown}' {relation}"))
-        .with_hint("a pond cannot show itself; mount a directory beside it"))
+    Err(Error::invalid(format!("the host directory '{}' {relation}", directory.display()))
+        .with_hint("a pond cannot show itself; mount another directory"))
 }
 
 /// Returns the device and inode of a directory and of everything above it, nearest first.

@@ -297,6 +297,8 @@ impl Worker<'_> {
                         self.read(&dir, BUFFER_BYTES_MIN)
                     }
                     Err(errno) if is_gone(errno) => Ok(()),
+                    // The directory's own row has told.
+                    Err(errno) if walker.walk.limit.is_some() && !is_exhaustion(errno) => Ok(()),
                     Err(errno) => self.fail(&place, errno),
                 }
             }
@@ -447,14 +449,17 @@ impl Worker<'_> {
             }
             prefix.shrink_to_fit();
             let name = row.host_name(&self.chunk.names, &self.chunk.raw).to_owned();
-            // Only now can the directory's own row still tell.
-            if walker.wants_error
-                && let Err(errno) = open_child(&dir.fd, &name)
-                && !is_gone(errno)
-            {
-                walker.counters.unreadable.add(1);
-                row.fail(errno);
-                continue;
+            // Only now can the directory's own row still tell. With a limit most rows are never
+            // wanted, and `look` asks for those that are.
+            if walker.wants_error && walk.limit.is_none() {
+                walker.counters.opened.add(1);
+                if let Err(errno) = open_child(&dir.fd, &name)
+                    && !is_gone(errno)
+                {
+                    walker.counters.unreadable.add(1);
+                    row.fail(errno);
+                    continue;
+                }
             }
             let parent = if walker.open.load(Ordering::Relaxed) < OPEN_MAX {
                 Parent::Open(dir.clone())
@@ -555,7 +560,7 @@ impl Worker<'_> {
     fn fail(&mut self, place: &Place, errno: Errno) -> Result<()> {
         let walker = self.walker;
         // Not the directory's fault but the process's: an answer without it would be wrong.
-        if matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM) {
+        if is_exhaustion(errno) {
             return Err(Error::io(format!("'{}'", place.path()), errno.into()));
         }
         walker.counters.unreadable.add(1);
@@ -606,6 +611,11 @@ fn may_read(dir: &Dir, name: &CStr, kind: Kind) -> Result<(), Errno> {
 /// Whether an entry is not there any more, or not what it was.
 pub(super) fn is_gone(errno: Errno) -> bool {
     matches!(errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE)
+}
+
+/// Whether this process has run out of something: no fault of the entry.
+fn is_exhaustion(errno: Errno) -> bool {
+    matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM)
 }
 
 /// Returns the host's words for an error, without its number.

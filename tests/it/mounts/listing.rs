@@ -253,8 +253,9 @@ async fn a_limit_stops_the_walk() {
         for _ in 0..5 {
             let rows = mounted.rows(args.clone(), query).await.unwrap();
             assert_eq!(rows.len(), 10, "{query}");
-            let [stats, reads, _] = cost(&mounted, args.clone(), query).await;
+            let [stats, reads, opened] = cost(&mounted, args.clone(), query).await;
             assert!(stats <= 10 && reads <= 2, "{query}: {stats} stats, {reads} reads");
+            assert!(opened <= 2, "{query}: {opened} directories");
         }
     }
     // More than one directory has, and more than there is.

@@ -13,7 +13,7 @@ use object_store::ObjectStoreExt;
 use super::{Mounted, ls, ls_all};
 
 /// How long the mutators run.
-const DURATION: Duration = Duration::from_secs(8);
+const DURATION: Duration = Duration::from_secs(20);
 const STABLE: usize = 2_000;
 /// The two sizes of the file that is cut and grown.
 const LARGE: u64 = 8 << 20;

@@ -28,6 +28,7 @@ use crate::error::{Error, Result};
 use crate::format::TableSource;
 use crate::glob::Glob;
 use crate::path::PondPath;
+use crate::snapshot::SYMLINKS_MAX;
 
 /// An opened node.
 #[derive(Debug, Clone)]
@@ -293,9 +294,6 @@ pub fn is_cheap_column(name: &str) -> bool {
     !matches!(name, "size" | "mtime" | "mode" | "symlink_target" | "error")
 }
 
-/// Most links followed before a path is called a loop, as on Linux.
-const SYMLINKS_MAX: usize = 40;
-
 /// Opens what `path` names below `root`; symlinks of the pond are followed, the last one included.
 ///
 /// # Errors
@@ -310,7 +308,6 @@ pub async fn resolve(root: &Arc<dyn Directory>, path: &PondPath) -> Result<Node>
 /// As [`resolve`], but a path that names nothing is `None`.
 pub async fn lookup(root: &Arc<dyn Directory>, path: &PondPath) -> Result<Option<Node>> {
     let mut wanted: Vec<String> = path.names().rev().map(str::to_owned).collect();
-    let mut at = PondPath::root();
     let mut node = Node::Directory(root.clone());
     let mut links = 0;
     while let Some(name) = wanted.pop() {
@@ -323,13 +320,9 @@ pub async fn lookup(root: &Arc<dyn Directory>, path: &PondPath) -> Result<Option
                     return Err(Error::invalid(format!("'{path}' is a loop of symbolic links")));
                 }
                 wanted.extend(target.names().rev().map(str::to_owned));
-                at = PondPath::root();
                 node = Node::Directory(root.clone());
             }
-            child => {
-                at = at.child(&name);
-                node = child;
-            }
+            child => node = child,
         }
     }
     Ok(Some(node))

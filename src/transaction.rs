@@ -334,7 +334,8 @@ fn make_parents(view: &Snapshot, path: &PondPath) -> Result<(NodeId, String, Vec
     }
 }
 
-fn read_only(path: &PondPath, entry: &OplogEntry, at: &PondPath) -> Error {
+/// Makes the error for a change of `path`, which lies inside the dynamic node `entry` at `at`.
+pub(crate) fn read_only(path: &PondPath, entry: &OplogEntry, at: &PondPath) -> Error {
     let factory = entry.dynamic_factory().unwrap_or_default();
     Error::read_only(format!("'{path}' is inside the {factory} node '{at}', which is read-only"))
         .with_hint("what a dynamic node shows is changed at its source")

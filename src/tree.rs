@@ -25,8 +25,8 @@ use crate::format::TableSource;
 use crate::node::{DirEntry, Directory, File, ListFields, Node, lookup, not_found};
 use crate::path::PondPath;
 use crate::pond::{LogEntry, Pond};
-use crate::snapshot::{Located, Snapshot, root_entry, symlink_target};
-use crate::transaction::{NodeContent, Transaction};
+use crate::snapshot::{Located, Snapshot, symlink_target};
+use crate::transaction::{NodeContent, Transaction, read_only};
 
 /// A pond with its factories: what the shell and the SQL surface call.
 #[derive(Debug, Clone)]
@@ -62,6 +62,23 @@ pub enum CreateMode {
     IfNotExists,
     /// Replace a dynamic node; static content is never replaced.
     OrReplace,
+}
+
+impl CreateMode {
+    /// Returns the mode that the clauses of a statement about `path` mean.
+    ///
+    /// # Errors
+    /// `Invalid` for both.
+    pub fn of_clauses(path: &PondPath, if_not_exists: bool, or_replace: bool) -> Result<Self> {
+        match (if_not_exists, or_replace) {
+            (true, true) => Err(Error::invalid(format!(
+                "'{path}': OR REPLACE and IF NOT EXISTS exclude each other"
+            ))),
+            (true, false) => Ok(Self::IfNotExists),
+            (false, true) => Ok(Self::OrReplace),
+            (false, false) => Ok(Self::New),
+        }
+    }
 }
 
 /// A change to a dynamic node.
@@ -423,11 +440,8 @@ impl Tree {
                 if let Ok(None) = lookup(&root, path).await {
                     return Err(not_found(&root, path).await);
                 }
-                let factory = entry.dynamic_factory().unwrap_or_default();
-                Err(Error::read_only(format!(
-                    "'{path}' is inside the {factory} node '{at}', which is read-only"
-                ))
-                .with_hint(format!("to remove the node itself: DROP NODE '{at}'")))
+                Err(read_only(path, &entry, &at)
+                    .with_hint(format!("to remove the node itself: DROP NODE '{at}'")))
             }
             _ => Err(not_found(&self.root(Arc::new(view.clone())), path).await),
         }
@@ -566,9 +580,4 @@ fn listed(factories: &FactoryRegistry, entry: &OplogEntry) -> DirEntry {
 fn broken(factories: &FactoryRegistry, entry: &OplogEntry) -> Option<String> {
     let factory = entry.dynamic_factory()?;
     factories.require(factory).err().map(|error| error.message().to_owned())
-}
-
-/// Returns the row that stands for `/`.
-pub fn root_node() -> StoredNode {
-    StoredNode { path: PondPath::root(), entry: Arc::new(root_entry()), error: None }
 }

@@ -418,16 +418,7 @@ pub(crate) fn external_node(
             factory.name()
         )));
     }
-    let mode = match (create.if_not_exists, create.or_replace) {
-        (true, true) => {
-            return Err(Error::invalid(format!(
-                "'{path}': OR REPLACE and IF NOT EXISTS exclude each other"
-            )));
-        }
-        (true, false) => CreateMode::IfNotExists,
-        (false, true) => CreateMode::OrReplace,
-        (false, false) => CreateMode::New,
-    };
+    let mode = CreateMode::of_clauses(&path, create.if_not_exists, create.or_replace)?;
     let mut options: Vec<(String, Value)> = create
         .options
         .iter()

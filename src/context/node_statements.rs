@@ -69,16 +69,7 @@ impl PondContext {
 
     async fn create(&self, create: CreateNode, text: String) -> Result<Output> {
         let path = self.path(&create.path)?;
-        let mode = match (create.if_not_exists, create.or_replace) {
-            (true, true) => {
-                return Err(Error::invalid(format!(
-                    "'{path}': OR REPLACE and IF NOT EXISTS exclude each other"
-                )));
-            }
-            (true, false) => CreateMode::IfNotExists,
-            (false, true) => CreateMode::OrReplace,
-            (false, false) => CreateMode::New,
-        };
+        let mode = CreateMode::of_clauses(&path, create.if_not_exists, create.or_replace)?;
         let factory = self.tree().factories().require(&create.factory)?;
         if let Some(clause) = create.unused.first() {
             return Err(takes_no(&path, &*factory, clause));

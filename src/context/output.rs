@@ -49,7 +49,8 @@ impl Output {
         Self::of_batch(OutputKind::Rows, batch)
     }
 
-    pub(super) fn changes(changes: &[Change]) -> Result<Self> {
+    /// Returns what changes report: `status`, `txn`, `path`.
+    pub fn changes(changes: &[Change]) -> Result<Self> {
         let schema = Arc::new(Schema::new(vec![
             Field::new("status", DataType::Utf8View, false),
             Field::new("txn", DataType::Int64, true),

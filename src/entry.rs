@@ -204,9 +204,101 @@ impl OplogEntry {
 
     /// Returns the comment kept in `attributes`.
     pub fn comment(&self) -> Option<String> {
+        self.attribute("comment")?.as_str().map(str::to_owned)
+    }
+
+    /// Returns what is known of the table that a static table or series holds.
+    pub fn table_facts(&self) -> Option<TableFacts> {
+        Some(TableFacts {
+            arrow_schema: self.arrow_schema.clone()?,
+            statistics: self.statistics.clone()?,
+            temporal_column: self.temporal_column.clone(),
+            min_time: self.min_time,
+            max_time: self.max_time,
+            sorted: self.attribute(SORTED) == Some(serde_json::Value::Bool(true)),
+        })
+    }
+
+    /// Returns what the row says of a merged file, if it is a segment's.
+    ///
+    /// # Errors
+    /// `Corrupt` if that cannot be read.
+    pub fn segment(&self) -> Result<Option<Segment>> {
+        if !self.is_segment() {
+            return Ok(None);
+        }
+        let segment = self.attribute(SEGMENT).unwrap_or_default();
+        serde_json::from_value(segment).map(Some).map_err(|error| {
+            Error::corrupt(format!("segment of series '{}'", self.name)).with_source(error)
+        })
+    }
+
+    /// Whether the row describes a merged file of a series, and no version of its own.
+    pub fn is_segment(&self) -> bool {
+        self.entry_type == EntryType::FileSeries
+            && self.attributes.as_deref().is_some_and(|json| json.starts_with("{\"segment\":"))
+    }
+
+    fn attribute(&self, name: &str) -> Option<serde_json::Value> {
         let attributes: serde_json::Value =
             serde_json::from_str(self.attributes.as_deref()?).ok()?;
-        attributes.get("comment")?.as_str().map(str::to_owned)
+        attributes.get(name).cloned()
+    }
+}
+
+/// Key in `attributes`: the rows are in time order.
+const SORTED: &str = "sorted";
+/// Key in `attributes`, the first one: the row is a [`Segment`]'s.
+const SEGMENT: &str = "segment";
+
+/// What a row knows of the table in a Parquet file that never changes: enough to plan without
+/// opening it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TableFacts {
+    /// The Arrow schema as JSON.
+    pub arrow_schema: String,
+    /// Row count and each column's minimum, maximum and null count, as Delta's stats JSON.
+    pub statistics: String,
+    /// The column that orders a series.
+    pub temporal_column: Option<String>,
+    /// Its smallest value, microseconds since 1970 UTC.
+    pub min_time: Option<i64>,
+    /// Its largest value, microseconds since 1970 UTC.
+    pub max_time: Option<i64>,
+    /// Whether the rows are in the order of the temporal column, none of which is null.
+    pub sorted: bool,
+}
+
+impl TableFacts {
+    /// Returns the `attributes` of the row, given those that the node has already.
+    pub fn attributes(&self, others: Option<&str>) -> Option<String> {
+        let mut attributes: serde_json::Map<String, serde_json::Value> =
+            others.and_then(|others| serde_json::from_str(others).ok()).unwrap_or_default();
+        attributes.remove(SORTED);
+        if self.sorted {
+            attributes.insert(SORTED.to_owned(), true.into());
+        }
+        (!attributes.is_empty()).then(|| serde_json::Value::Object(attributes).to_string())
+    }
+}
+
+/// A merged file of a series: it holds all rows of the versions `from..=to`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    /// The first version in it.
+    pub from: i64,
+    /// The last version in it.
+    pub to: i64,
+    /// Whether its rows are in the order of the temporal column, none of which is null.
+    pub sorted: bool,
+    /// Which version's rows follow each other in the file: pairs of a version and a number of rows.
+    pub runs: Vec<(i64, i64)>,
+}
+
+impl Segment {
+    /// Returns the `attributes` of the row.
+    pub fn attributes(&self) -> String {
+        format!("{{\"{SEGMENT}\":{}}}", serde_json::json!(self))
     }
 }
 

@@ -12,7 +12,7 @@
 //! | layer | modules | what they know |
 //! |---|---|---|
 //! | words | [`error`], [`path`], [`glob`], [`entry`] | nothing else |
-//! | storage | [`store`], [`index`], [`oplog`] | bytes that last; rows in a Delta table |
+//! | storage | [`store`], [`blob`], [`index`], [`oplog`] | bytes that last; rows in a Delta table |
 //! | file system | [`snapshot`], [`transaction`], [`pond`] | the tree at one transaction; how it changes |
 //! | nodes | [`mod@format`], [`node`], [`cache`] | what a directory, a file, a table is |
 //! | dynamic nodes | [`factory`], [`tree`] | how nodes are opened, whatever makes them |
@@ -73,6 +73,7 @@ pub mod error;
 pub mod glob;
 pub mod path;
 // storage
+pub mod blob;
 pub mod index;
 pub mod oplog;
 pub mod store;

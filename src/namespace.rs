@@ -27,7 +27,7 @@ use crate::oplog::{Commit, TableState};
 use crate::snapshot::Snapshot;
 
 /// Changes whenever a structure in the file does.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// A small layer with fewer entries than this stays one.
 const SMALL_ENTRIES_MIN: usize = 1024;
 
@@ -132,7 +132,7 @@ impl Namespace {
         let path = self.dir.join(&name);
         // Nothing lies below the lowest layer, so it need not say what is gone.
         let pairs = snapshot
-            .merged(Vec::new(), merged)
+            .merged(Vec::new(), Vec::new(), merged)
             .filter(|pair| !whole || !matches!(pair, Ok((_, None))));
         if let Err(error) = Index::write(&path, pairs) {
             let _ = std::fs::remove_file(&path);

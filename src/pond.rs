@@ -7,14 +7,15 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tokio::sync::Mutex;
 use url::Url;
 
-use crate::entry::now_micros;
+use crate::blob::Blobs;
+use crate::entry::{NodeId, OplogEntry, now_micros};
 use crate::error::{Error, ErrorKind, Result};
 use crate::namespace::Namespace;
 use crate::oplog::{Next, Oplog, TableState, Written};
@@ -27,6 +28,10 @@ use crate::transaction::Transaction;
 const COMMIT_ATTEMPTS_MAX: u32 = 200;
 /// Times folding the oplog is tried again.
 const LOAD_ATTEMPTS_MAX: u32 = 5;
+/// Snapshots of the past that are kept, and for how long: clean-up may remove files that merging has
+/// replaced since.
+const PAST_KEPT: usize = 8;
+const PAST_AGE_MAX: Duration = Duration::from_secs(60);
 /// Longest wait between two attempts.
 const BACKOFF_MAX: Duration = Duration::from_millis(20);
 
@@ -47,7 +52,26 @@ pub struct Pond {
 struct Inner {
     dir: Option<PathBuf>,
     oplog: Oplog,
+    blobs: Blobs,
     state: Mutex<State>,
+    past: Mutex<Vec<Past>>,
+}
+
+/// A point of the pond's history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// After this transaction; 0 is the empty pond.
+    Version(i64),
+    /// As it was at this time, microseconds since 1970 UTC.
+    Timestamp(i64),
+}
+
+/// A snapshot of the past that was asked for.
+#[derive(Debug)]
+struct Past {
+    txn: i64,
+    folded: Instant,
+    snapshot: Arc<Snapshot>,
 }
 
 #[derive(Debug)]
@@ -98,7 +122,7 @@ impl Pond {
         }
         crate::store::create_dirs(&oplog_dir, options.durability).map_err(failed)?;
         let dir = dir.canonicalize().map_err(failed)?;
-        let oplog = local_oplog(&dir, options)?;
+        let (oplog, blobs) = local_stores(&dir, options)?;
         let table = oplog.create().await.map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists => Error::new(
                 ErrorKind::AlreadyExists,
@@ -109,7 +133,7 @@ impl Pond {
         let mut namespace = Namespace::new(dir.join("cache/namespace"));
         let _ = namespace.save(&table, &Snapshot::default());
         let state = State { table, snapshot: Arc::default(), namespace: Some(namespace) };
-        Ok(Self::new(Some(dir), oplog, state))
+        Ok(Self::new(Some(dir), oplog, blobs, state))
     }
 
     /// Opens the pond in `dir`.
@@ -134,7 +158,7 @@ impl Pond {
         }
         let dir =
             dir.canonicalize().map_err(|error| Error::io(format!("'{}'", dir.display()), error))?;
-        let oplog = local_oplog(&dir, options)?;
+        let (oplog, blobs) = local_stores(&dir, options)?;
         let mut namespace = Namespace::new(dir.join("cache/namespace"));
         // Another process may replace the layers between their names and their opening.
         let cached = match namespace.load().or_else(|| namespace.load()) {
@@ -147,7 +171,7 @@ impl Pond {
             }
             None => (load(&oplog, Some(namespace.forget())).await?, false),
         };
-        let pond = Self::new(Some(dir), oplog, state);
+        let pond = Self::new(Some(dir), oplog, blobs, state);
         let mut state = pond.inner.state.lock().await;
         pond.catch_up(&mut state, from_cache).await?;
         drop(state);
@@ -161,11 +185,17 @@ impl Pond {
         let oplog = Oplog::new(store.clone(), store, &url);
         let table = oplog.create().await?;
         let state = State { table, snapshot: Arc::default(), namespace: None };
-        Ok(Self::new(None, oplog, state))
+        Ok(Self::new(None, oplog, Blobs::memory(), state))
     }
 
-    fn new(dir: Option<PathBuf>, oplog: Oplog, state: State) -> Self {
-        Self { inner: Arc::new(Inner { dir, oplog, state: Mutex::new(state) }) }
+    fn new(dir: Option<PathBuf>, oplog: Oplog, blobs: Blobs, state: State) -> Self {
+        let (state, past) = (Mutex::new(state), Mutex::default());
+        Self { inner: Arc::new(Inner { dir, oplog, blobs, state, past }) }
+    }
+
+    /// Returns where the contents of large files are.
+    pub fn blobs(&self) -> &Blobs {
+        &self.inner.blobs
     }
 
     /// Returns the pond's directory; `None` for one in memory.
@@ -178,6 +208,90 @@ impl Pond {
         let mut state = self.inner.state.lock().await;
         self.catch_up(&mut state, false).await?;
         Ok(state.snapshot.clone())
+    }
+
+    /// Returns the tree as it was at some point of its history.
+    ///
+    /// # Errors
+    /// `NotFound` for what is still to come, or was given up; the hint says what there is.
+    pub async fn as_of(&self, at: At) -> Result<Arc<Snapshot>> {
+        let (table, newest) = {
+            let mut state = self.inner.state.lock().await;
+            self.catch_up(&mut state, false).await?;
+            (state.table.clone(), state.snapshot.clone())
+        };
+        let txn = match at {
+            At::Version(txn) => txn,
+            At::Timestamp(time) if time >= newest.timestamp() && time <= now_micros() => {
+                newest.txn()
+            }
+            At::Timestamp(time) => self.txn_at(&table, time).await?,
+        };
+        if txn == newest.txn() {
+            return Ok(newest);
+        }
+        if !(0..=newest.txn()).contains(&txn) {
+            return Err(Error::not_found(format!("transaction {txn} does not exist"))
+                .with_hint(format!("the newest is {}; SHOW LOG lists them all", newest.txn())));
+        }
+        let mut past = self.inner.past.lock().await;
+        past.retain(|past| past.folded.elapsed() < PAST_AGE_MAX);
+        if let Some(found) = past.iter().find(|past| past.txn == txn) {
+            return Ok(found.snapshot.clone());
+        }
+        let mut snapshot = Snapshot::default();
+        for row in self.inner.oplog.read_rows(&table.files).await? {
+            if row.txn <= txn {
+                snapshot.apply(&row)?;
+            } else if row.is_segment() {
+                snapshot.arrange(&row)?;
+            }
+        }
+        let snapshot = Arc::new(snapshot);
+        if past.len() >= PAST_KEPT {
+            past.remove(0);
+        }
+        past.push(Past { txn, folded: Instant::now(), snapshot: snapshot.clone() });
+        Ok(snapshot)
+    }
+
+    /// Returns the newest transaction that is not later than `time`.
+    async fn txn_at(&self, table: &TableState, time: i64) -> Result<i64> {
+        let rows = self.inner.oplog.read_rows(&table.files).await?;
+        if time > now_micros() {
+            return Err(Error::not_found("that time is still to come")
+                .with_hint("leave AS OF out to read what there is now"));
+        }
+        let until = rows.iter().filter(|row| row.timestamp <= time);
+        until.map(|row| row.txn).max().ok_or_else(|| {
+            Error::not_found("the pond is younger than that")
+                .with_hint("SHOW LOG lists its transactions with their times")
+        })
+    }
+
+    /// Returns all rows of some nodes, oldest first.
+    pub async fn rows_of(&self, nodes: &[NodeId]) -> Result<Vec<OplogEntry>> {
+        self.rows(|row| nodes.contains(&row.node_id)).await
+    }
+
+    /// Returns all rows of nodes that are called `name`, oldest first.
+    pub async fn rows_named(&self, name: &str) -> Result<Vec<OplogEntry>> {
+        self.rows(|row| row.name == name).await
+    }
+
+    /// Returns the rows of the transactions after `first`, up to `last`, oldest first.
+    pub async fn rows_between(&self, first: i64, last: i64) -> Result<Vec<OplogEntry>> {
+        self.rows(|row| first < row.txn && row.txn <= last).await
+    }
+
+    async fn rows(&self, wanted: impl Fn(&OplogEntry) -> bool) -> Result<Vec<OplogEntry>> {
+        let mut state = self.inner.state.lock().await;
+        self.catch_up(&mut state, false).await?;
+        let table = state.table.clone();
+        drop(state);
+        let mut rows = self.inner.oplog.read_rows(&table.files).await?;
+        rows.retain(|row| wanted(row));
+        Ok(rows)
     }
 
     /// Begins a transaction on the newest snapshot.
@@ -329,7 +443,7 @@ async fn fold(oplog: &Oplog) -> Result<(TableState, Snapshot)> {
     Ok((table, snapshot))
 }
 
-fn local_oplog(dir: &Path, options: PondOptions) -> Result<Oplog> {
+fn local_stores(dir: &Path, options: PondOptions) -> Result<(Oplog, Blobs)> {
     let failed = |error: object_store::Error| {
         Error::new(ErrorKind::Io, format!("'{}'", dir.display())).with_source(error)
     };
@@ -338,7 +452,8 @@ fn local_oplog(dir: &Path, options: PondOptions) -> Result<Oplog> {
         .map_err(|()| Error::invalid(format!("'{}' is not an absolute path", dir.display())))?;
     let store = Arc::new(DurableStore::new(&oplog_dir, options.durability).map_err(failed)?);
     let root = Arc::new(DurableStore::new(Path::new("/"), options.durability).map_err(failed)?);
-    Ok(Oplog::new(store, root, &url))
+    let blobs = Blobs::local(dir.join("blobs"), options.durability);
+    Ok((Oplog::new(store, root, &url), blobs))
 }
 
 /// A random wait that grows with the attempts, so that racing writers fall out of step.

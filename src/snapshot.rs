@@ -3,13 +3,21 @@
 //! The tree is a sorted map of bytes to bytes, kept in layers: immutable [`Index`] files in the cache,
 //! which may hold millions of nodes and are read only where they are asked, and over them an in-memory
 //! overlay of what came since, which is a persistent map, so that copying a snapshot and changing the
-//! copy costs nothing to the original. Three kinds of keys:
+//! copy costs nothing to the original. Five kinds of keys:
 //!
 //! ```text
 //! 1 | parent id | name      → the newest row of the node called so there
 //! 2 | node id               → parent id, name
 //! 3 | node id | version     → the newest row of that version of a series
+//! 4 | node id | version     → a merged file of a series, by the first version in it
+//! 5 | node id               → the bytes of a static file, unless they are few
 //! ```
+//!
+//! Bytes are kept apart so that a listing need not read what is in the files.
+//!
+//! What a series shows is decided by its versions; where their rows are found, by its merged files.
+//! A snapshot of the past has the versions of its time and the merged files of today ([`Snapshot::arrange`]):
+//! merging changes no rows, and the files it took them from are gone after a while.
 //!
 //! A removed directory takes what is below out of the tree by becoming unreachable, so removing and
 //! renaming are one row whatever is below.
@@ -93,6 +101,9 @@ impl Snapshot {
     pub fn apply(&mut self, row: &OplogEntry) -> Result<()> {
         self.txn = self.txn.max(row.txn);
         self.timestamp = self.timestamp.max(row.timestamp);
+        if row.is_segment() {
+            return self.arrange(row);
+        }
         let id_key = id_key(row.node_id);
         let place = child_key(row.parent_id, &row.name);
         if let Some(before) = self.get(&id_key)?
@@ -104,9 +115,29 @@ impl Snapshot {
         }
         if row.deleted {
             self.overlay.insert(id_key, None);
+            for prefix in [VERSION, SEGMENT, CONTENT] {
+                self.remove_all(node_key(prefix, row.node_id))?;
+            }
             return Ok(());
         }
-        let value = encode(row)?;
+        let content_key = node_key(CONTENT, row.node_id);
+        let long = row.content.as_ref().filter(|content| {
+            row.entry_type.is_file()
+                && row.dynamic_factory().is_none()
+                && content.len() > CONTENT_BYTES_MAX
+        });
+        let value = match long {
+            Some(content) => {
+                self.overlay.insert(content_key, Some(content.clone()));
+                encode(&OplogEntry { content: None, ..row.clone() })?
+            }
+            None => {
+                if row.version > 1 && self.get(&content_key)?.is_some() {
+                    self.overlay.insert(content_key, None);
+                }
+                encode(row)?
+            }
+        };
         if row.entry_type == EntryType::FileSeries {
             self.overlay.insert(version_key(row.node_id, row.version), Some(value.clone()));
         }
@@ -133,7 +164,62 @@ impl Snapshot {
         &self,
         node: NodeId,
     ) -> impl Iterator<Item = Result<OplogEntry>> + Send + use<> {
-        self.pairs(version_key(node, 0)[..17].to_vec()).map(|pair| decode(&pair?.1))
+        self.versions_from(node, 0)
+    }
+
+    /// Applies the row of a merged file, whatever its transaction: the files it replaces go.
+    ///
+    /// # Errors
+    /// `Corrupt` if the row does not say which versions it holds.
+    pub(crate) fn arrange(&mut self, row: &OplogEntry) -> Result<()> {
+        let Some(segment) = row.segment()? else { return Ok(()) };
+        for other in self.segments(row.node_id) {
+            let Some(other) = other?.segment()? else { continue };
+            if segment.from <= other.from && other.to <= segment.to {
+                self.overlay.insert(segment_key(row.node_id, other.from), None);
+            }
+        }
+        self.overlay.insert(segment_key(row.node_id, segment.from), Some(encode(row)?));
+        Ok(())
+    }
+
+    fn remove_all(&mut self, prefix: Vec<u8>) -> Result<()> {
+        let keys: Vec<Bytes> =
+            self.pairs(prefix).map(|pair| pair.map(|(key, _)| key)).collect::<Result<_>>()?;
+        for key in keys {
+            self.overlay.insert(key.to_vec(), None);
+        }
+        Ok(())
+    }
+
+    /// Iterates over the merged files of a series, by version. Those of versions that the snapshot
+    /// does not have yet may be among them.
+    pub fn segments(
+        &self,
+        node: NodeId,
+    ) -> impl Iterator<Item = Result<OplogEntry>> + Send + use<> {
+        self.pairs(node_key(SEGMENT, node)).map(|pair| decode(&pair?.1))
+    }
+
+    /// Iterates over the versions of a series from `first` on, oldest first.
+    pub fn versions_from(
+        &self,
+        node: NodeId,
+        first: i64,
+    ) -> impl Iterator<Item = Result<OplogEntry>> + Send + use<> {
+        self.pairs_from(node_key(VERSION, node), version_key(node, first))
+            .map(|pair| decode(&pair?.1))
+    }
+
+    /// Returns the bytes of a static file, where they are not in a blob.
+    ///
+    /// # Errors
+    /// `Corrupt`, `Io`: those of the cache.
+    pub fn content(&self, entry: &OplogEntry) -> Result<Option<Bytes>> {
+        match &entry.content {
+            Some(content) => Ok(Some(content.clone())),
+            None => self.get(&node_key(CONTENT, entry.node_id)),
+        }
     }
 
     /// Returns the path of a node, or `None` if it is not in the tree.
@@ -205,22 +291,35 @@ impl Snapshot {
         &self,
         prefix: Vec<u8>,
     ) -> impl Iterator<Item = Result<(Bytes, Bytes)>> + Send + use<> {
-        self.merged(prefix, self.layers.len())
+        self.pairs_from(prefix.clone(), prefix)
+    }
+
+    /// Iterates over the pairs whose key starts with `prefix` and is at least `from`, in order.
+    fn pairs_from(
+        &self,
+        prefix: Vec<u8>,
+        from: Vec<u8>,
+    ) -> impl Iterator<Item = Result<(Bytes, Bytes)>> + Send + use<> {
+        self.merged(prefix, from, self.layers.len())
             .filter_map(|pair| pair.map(|(key, value)| Some((key, value?))).transpose())
     }
 
     /// Iterates over what the overlay and the newest `layers` say of the keys that start with
-    /// `prefix`, in order.
+    /// `prefix` and are at least `from`, in order.
     pub(crate) fn merged(
         &self,
         prefix: Vec<u8>,
+        from: Vec<u8>,
         layers: usize,
     ) -> impl Iterator<Item = Result<Pair>> + Send + use<> {
-        let overlay =
-            OverlayPairs { from: Bound::Included(prefix.clone()), overlay: self.overlay.clone() };
-        let mut sources: Vec<Peekable<Source>> = vec![(Box::new(overlay) as Source).peekable()];
+        let mut sources: Vec<Peekable<Source>> = Vec::with_capacity(layers + 1);
+        let overlay = self.overlay.clone();
+        sources.push(
+            (Box::new(OverlayPairs { from: Bound::Included(from.clone()), overlay }) as Source)
+                .peekable(),
+        );
         for layer in &self.layers[..layers] {
-            sources.push((Box::new(layer.range(&prefix)) as Source).peekable());
+            sources.push((Box::new(layer.range(&from)) as Source).peekable());
         }
         Merged { sources, prefix }
     }
@@ -291,6 +390,11 @@ pub fn symlink_target(entry: &OplogEntry) -> Result<String> {
 const CHILD: u8 = 1;
 const PLACE: u8 = 2;
 const VERSION: u8 = 3;
+const SEGMENT: u8 = 4;
+const CONTENT: u8 = 5;
+
+/// The longest bytes of a file that stay with its row.
+const CONTENT_BYTES_MAX: usize = 256;
 
 fn child_key(parent: NodeId, name: &str) -> Vec<u8> {
     let mut key = Vec::with_capacity(17 + name.len());
@@ -301,15 +405,25 @@ fn child_key(parent: NodeId, name: &str) -> Vec<u8> {
 }
 
 fn id_key(node: NodeId) -> Vec<u8> {
-    let mut key = vec![PLACE];
-    key.extend_from_slice(node.as_bytes());
-    key
+    node_key(PLACE, node)
 }
 
 fn version_key(node: NodeId, version: i64) -> Vec<u8> {
-    let mut key = vec![VERSION];
-    key.extend_from_slice(node.as_bytes());
+    let mut key = node_key(VERSION, node);
     key.extend_from_slice(&version.to_be_bytes());
+    key
+}
+
+fn segment_key(node: NodeId, from: i64) -> Vec<u8> {
+    let mut key = node_key(SEGMENT, node);
+    key.extend_from_slice(&from.to_be_bytes());
+    key
+}
+
+fn node_key(kind: u8, node: NodeId) -> Vec<u8> {
+    let mut key = Vec::with_capacity(25);
+    key.push(kind);
+    key.extend_from_slice(node.as_bytes());
     key
 }
 

@@ -73,7 +73,7 @@ impl fmt::Display for DurableStore {
 }
 
 /// A file being written that has not got its final name yet.
-struct Staged {
+pub(crate) struct Staged {
     file: File,
     dest: PathBuf,
     /// The name it has meanwhile; `None` for an unnamed file.
@@ -83,7 +83,7 @@ struct Staged {
 
 impl Staged {
     /// Opens a file that will be called `dest`, making the directories above it.
-    fn create(dest: PathBuf, durability: Durability) -> io::Result<Self> {
+    pub(crate) fn create(dest: PathBuf, durability: Durability) -> io::Result<Self> {
         match Self::try_create(&dest, durability) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 create_dirs(parent_of(&dest), durability)?;
@@ -111,6 +111,30 @@ impl Staged {
             }
         };
         Ok(Self { file, dest: dest.to_owned(), staging, durability })
+    }
+
+    /// Returns the file, to write to.
+    pub(crate) fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// Gives the file another name than the one it was opened for.
+    pub(crate) fn publish_as(mut self, dest: PathBuf, replace: bool) -> io::Result<()> {
+        create_dirs(parent_of(&dest), self.durability)?;
+        self.dest = dest;
+        self.publish(replace)
+    }
+
+    /// Forgets the file because `dest` holds the same, tells by its time that it is wanted again,
+    /// and makes sure that its name is on the disk: whoever wrote it may not have got so far.
+    pub(crate) fn discard_for(self, dest: &FsPath) -> io::Result<()> {
+        let file = File::open(dest)?;
+        file.set_modified(std::time::SystemTime::now())?;
+        if self.durability == Durability::Full {
+            file.sync_all()?;
+            sync_dir(parent_of(dest))?;
+        }
+        Ok(())
     }
 
     /// Gives the file its name, which must be free unless `replace`.

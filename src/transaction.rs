@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::entry::{EntryType, NodeId, OplogEntry};
+use crate::blob::Stored;
+use crate::entry::{EntryType, NodeId, OplogEntry, Segment, TableFacts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::path::{DEPTH_MAX, PondPath};
 use crate::snapshot::{Located, Snapshot};
@@ -24,8 +25,79 @@ pub struct NodeContent {
     pub factory: Option<String>,
     /// Inline bytes, configuration or symlink target.
     pub content: Option<Bytes>,
+    /// SHA-256 of a static file's bytes, in hex.
+    pub sha256: Option<String>,
+    /// Their size.
+    pub size: Option<i64>,
+    /// What is known of the table in them.
+    pub table: Option<TableFacts>,
     /// Anything else, as a JSON object.
     pub attributes: Option<String>,
+}
+
+impl NodeContent {
+    /// An empty directory.
+    pub fn directory() -> Self {
+        Self {
+            entry_type: EntryType::Directory,
+            factory: None,
+            content: None,
+            sha256: None,
+            size: None,
+            table: None,
+            attributes: None,
+        }
+    }
+
+    /// A link to another path, kept as it is written.
+    pub fn symlink(target: &str) -> Self {
+        Self {
+            entry_type: EntryType::Symlink,
+            content: Some(Bytes::copy_from_slice(target.as_bytes())),
+            ..Self::directory()
+        }
+    }
+
+    /// A dynamic node.
+    pub fn dynamic(
+        entry_type: EntryType,
+        factory: &str,
+        config: Bytes,
+        attributes: Option<String>,
+    ) -> Self {
+        Self {
+            entry_type,
+            factory: Some(factory.to_owned()),
+            content: Some(config),
+            attributes,
+            ..Self::directory()
+        }
+    }
+
+    /// A static file; `table` for those with rows.
+    pub fn file(entry_type: EntryType, stored: Stored, table: Option<TableFacts>) -> Self {
+        Self {
+            entry_type,
+            content: stored.content,
+            sha256: Some(stored.sha256),
+            size: Some(stored.size),
+            table,
+            ..Self::directory()
+        }
+    }
+
+    /// What the node of a row holds.
+    pub fn of_entry(entry: &OplogEntry) -> Self {
+        Self {
+            entry_type: entry.entry_type,
+            factory: entry.dynamic_factory().map(str::to_owned),
+            content: entry.content.clone(),
+            sha256: entry.sha256.clone(),
+            size: entry.size,
+            table: entry.table_facts(),
+            attributes: entry.attributes.clone(),
+        }
+    }
 }
 
 /// One thing asked of a transaction.
@@ -33,8 +105,11 @@ pub struct NodeContent {
 enum Change {
     Create { path: PondPath, content: NodeContent },
     Update { path: PondPath, content: NodeContent },
+    Append { path: PondPath, content: NodeContent },
+    Copy { rows: Arc<Vec<OplogEntry>>, to: PondPath },
     Remove { path: PondPath, recursive: bool },
     Rename { from: PondPath, to: PondPath },
+    Merge { node: NodeId, name: String, segment: Segment, content: NodeContent },
 }
 
 /// Changes that will become visible together.
@@ -42,9 +117,18 @@ enum Change {
 pub struct Transaction {
     message: Option<String>,
     base: Arc<Snapshot>,
-    changes: Vec<Change>,
+    /// With the message that was current.
+    changes: Vec<(Change, Option<String>)>,
     view: Snapshot,
     rows: Vec<OplogEntry>,
+}
+
+/// A point in a transaction to which it can be taken back.
+#[derive(Debug, Clone)]
+pub struct Savepoint {
+    changes: usize,
+    rows: usize,
+    view: Snapshot,
 }
 
 impl Transaction {
@@ -57,6 +141,29 @@ impl Transaction {
     /// Returns the tree as this transaction sees it, its own changes included.
     pub fn view(&self) -> &Snapshot {
         &self.view
+    }
+
+    /// Takes the transaction out of its place, leaving an empty one on the same base.
+    pub(crate) fn take(&mut self) -> Self {
+        let empty = Self::new(self.base.clone(), None);
+        std::mem::replace(self, empty)
+    }
+
+    /// Sets the message of the rows to come.
+    pub fn set_message(&mut self, message: Option<String>) {
+        self.message = message;
+    }
+
+    /// Remembers what was changed so far.
+    pub fn savepoint(&self) -> Savepoint {
+        Savepoint { changes: self.changes.len(), rows: self.rows.len(), view: self.view.clone() }
+    }
+
+    /// Takes back what was changed since `savepoint`, which must be of this transaction.
+    pub fn roll_back_to(&mut self, savepoint: Savepoint) {
+        self.changes.truncate(savepoint.changes);
+        self.rows.truncate(savepoint.rows);
+        self.view = savepoint.view;
     }
 
     /// Whether nothing was changed yet.
@@ -77,13 +184,7 @@ impl Transaction {
     /// # Errors
     /// As [`Transaction::create`].
     pub fn mkdir(&mut self, path: &PondPath) -> Result<()> {
-        let content = NodeContent {
-            entry_type: EntryType::Directory,
-            factory: None,
-            content: None,
-            attributes: None,
-        };
-        self.create(path, content)
+        self.create(path, NodeContent::directory())
     }
 
     /// Replaces what a node holds: the next version of its content.
@@ -92,6 +193,41 @@ impl Transaction {
     /// `NotFound`.
     pub fn update(&mut self, path: &PondPath, content: NodeContent) -> Result<()> {
         self.perform(Change::Update { path: path.clone(), content })
+    }
+
+    /// Adds a version to a series. Others may append to it at the same time.
+    ///
+    /// # Errors
+    /// `NotFound`; `Unsupported` for what is no static series.
+    pub fn append(&mut self, path: &PondPath, content: NodeContent) -> Result<()> {
+        self.perform(Change::Append { path: path.clone(), content })
+    }
+
+    /// Makes a node that holds what `rows` say of another one: its newest row and, of a series, the
+    /// rows of its versions and merged files. Directories above it that are missing are made.
+    ///
+    /// # Errors
+    /// As [`Transaction::create`].
+    pub fn copy(&mut self, rows: Vec<OplogEntry>, to: &PondPath) -> Result<()> {
+        self.perform(Change::Copy { rows: Arc::new(rows), to: to.clone() })
+    }
+
+    /// Adds a merged file of a series: all rows of some of its versions.
+    ///
+    /// # Errors
+    /// `NotFound` if the series is gone; `Conflict` if others merged the same versions.
+    pub fn merge(
+        &mut self,
+        series: &OplogEntry,
+        segment: Segment,
+        content: NodeContent,
+    ) -> Result<()> {
+        self.perform(Change::Merge {
+            node: series.node_id,
+            name: series.name.clone(),
+            segment,
+            content,
+        })
     }
 
     /// Takes a node out of the tree; a static directory with children only if `recursive`.
@@ -120,7 +256,7 @@ impl Transaction {
         }
         self.view = view;
         self.rows.extend(rows);
-        self.changes.push(change);
+        self.changes.push((change, self.message.clone()));
         Ok(())
     }
 
@@ -143,11 +279,13 @@ impl Transaction {
     /// # Errors
     /// `Conflict` if what this transaction touches was changed in between.
     pub(crate) fn rebase(&self, newest: Arc<Snapshot>) -> Result<Self> {
-        for change in &self.changes {
+        // What the transaction made itself is checked with the change that made it.
+        for (change, _) in &self.changes {
             change.check(&self.base, &newest)?;
         }
-        let mut rebased = Self::new(newest, self.message.clone());
-        for change in &self.changes {
+        let mut rebased = Self::new(newest, None);
+        for (change, message) in &self.changes {
+            rebased.message.clone_from(message);
             rebased.perform(change.clone()).map_err(|error| conflict(error.message()))?;
         }
         Ok(rebased)
@@ -175,6 +313,43 @@ impl Change {
                 let mut entry = find(view, path)?;
                 entry.version += 1;
                 push(view, content.fill(entry))
+            }
+            Self::Append { path, content } => {
+                let mut entry = find(view, path)?;
+                if entry.entry_type != EntryType::FileSeries || entry.dynamic_factory().is_some() {
+                    return Err(Error::unsupported(format!("'{path}' is no static series")));
+                }
+                entry.version += 1;
+                push(view, content.fill(entry))
+            }
+            Self::Copy { rows: copied, to } => {
+                let (parent, name, made) = make_parents(view, to)?;
+                for row in made {
+                    push(view, row)?;
+                }
+                let node_id = NodeId::create();
+                for row in copied.iter() {
+                    let row = row.clone();
+                    let copy = OplogEntry { node_id, parent_id: parent, name: name.clone(), ..row };
+                    push(view, OplogEntry { deleted: false, ..copy })?;
+                }
+                Ok(())
+            }
+            Self::Merge { node, name, segment, content } => {
+                let Some(path) = view.path_of(*node)? else {
+                    return Err(Error::not_found(format!(
+                        "series '{name}' does not exist any more"
+                    )));
+                };
+                let entry = find(view, &path)?;
+                push(
+                    view,
+                    OplogEntry {
+                        version: segment.to,
+                        attributes: Some(segment.attributes()),
+                        ..content.fill(entry)
+                    },
+                )
             }
             Self::Remove { path, recursive } => {
                 let entry = find(view, path)?;
@@ -204,7 +379,37 @@ impl Change {
     /// Checks that what this change touches is in `newest` as it was in `base`.
     fn check(&self, base: &Snapshot, newest: &Snapshot) -> Result<()> {
         match self {
-            Self::Create { path, .. } | Self::Update { path, .. } => same(path, base, newest),
+            Self::Create { path, .. } | Self::Update { path, .. } | Self::Copy { to: path, .. } => {
+                same(path, base, newest)
+            }
+            Self::Append { path, .. } => match (base.locate(path)?, newest.locate(path)?) {
+                (Located::Found(before), Located::Found(after))
+                    if before.node_id == after.node_id =>
+                {
+                    Ok(())
+                }
+                // Made in the same transaction.
+                (Located::Missing { .. }, _) => Ok(()),
+                _ => Err(conflict(format!("another transaction changed '{path}' first"))),
+            },
+            Self::Merge { node, name, segment, .. } => {
+                let of = |snapshot: &Snapshot| {
+                    let merged = snapshot.segments(*node).map(|row| row?.segment());
+                    merged
+                        .filter_map(Result::transpose)
+                        .filter(|other| {
+                            other.as_ref().map_or(true, |other| {
+                                other.from <= segment.to && segment.from <= other.to
+                            })
+                        })
+                        .collect::<Result<Vec<Segment>>>()
+                };
+                if of(base)? == of(newest)? {
+                    Ok(())
+                } else {
+                    Err(conflict(format!("another transaction merged series '{name}' first")))
+                }
+            }
             Self::Remove { path, recursive } => {
                 same(path, base, newest)?;
                 match newest.locate(path)? {
@@ -224,11 +429,27 @@ impl Change {
 
 impl NodeContent {
     fn fill(&self, entry: OplogEntry) -> OplogEntry {
+        let attributes = match &self.table {
+            Some(table) => {
+                let own = self.attributes.as_deref().or(entry.attributes.as_deref());
+                table.attributes(own)
+            }
+            None => self.attributes.clone(),
+        };
+        let table = self.table.clone().unwrap_or_default();
+        let known = self.table.is_some();
         OplogEntry {
             entry_type: self.entry_type,
             factory: self.factory.clone().or(Some(crate::entry::STATIC_FACTORY.to_owned())),
             content: self.content.clone(),
-            attributes: self.attributes.clone(),
+            sha256: self.sha256.clone(),
+            size: self.size,
+            arrow_schema: known.then_some(table.arrow_schema),
+            statistics: known.then_some(table.statistics),
+            temporal_column: table.temporal_column,
+            min_time: table.min_time,
+            max_time: table.max_time,
+            attributes,
             ..entry
         }
     }
@@ -288,13 +509,16 @@ fn untouched_below(
     Ok(())
 }
 
-/// Returns the stored node at `path`.
+/// Returns the stored node at `path`, with its bytes: its next row must not be without them.
 fn find(view: &Snapshot, path: &PondPath) -> Result<OplogEntry> {
     if path.is_root() {
         return Err(Error::invalid("'/' is the root: it cannot be changed"));
     }
     match view.locate(path)? {
-        Located::Found(entry) => Ok(entry),
+        Located::Found(entry) => {
+            let content = view.content(&entry)?;
+            Ok(OplogEntry { content, ..entry })
+        }
         Located::Missing { .. } => Err(Error::not_found(format!("'{path}' does not exist"))),
         Located::Dynamic { entry, at } => Err(read_only(path, &entry, &at)),
         Located::NotDirectory { at } => Err(not_directory(path, &at)),

@@ -81,6 +81,8 @@ pub struct TableSource {
     pub format: TableFormat,
     /// What is known without reading it.
     pub known: Option<KnownTable>,
+    /// Its bytes, where they are in no store: `object` is only their name then.
+    pub inline: Option<Bytes>,
 }
 
 /// What the pond knows of a Parquet file that it wrote, so that planning opens no file.

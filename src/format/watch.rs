@@ -36,6 +36,7 @@ use datafusion_datasource::morsel::{
 };
 use futures::FutureExt;
 use futures::stream::{self, BoxStream, StreamExt};
+use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
@@ -53,6 +54,8 @@ struct WatchedFile {
     object: ObjectMeta,
     /// Whether it is named by its content, and so cannot change.
     immutable: bool,
+    /// Whether its bytes came with it.
+    inline: bool,
     /// Whether its identity has been seen since.
     seen: AtomicBool,
 }
@@ -76,6 +79,8 @@ impl WatchedFile {
 #[derive(Debug, Clone)]
 pub(super) struct WatchedStore {
     inner: Arc<dyn ObjectStore>,
+    /// The files whose bytes came with them.
+    inline: Arc<InMemory>,
     files: Arc<HashMap<Path, WatchedFile>>,
 }
 
@@ -86,19 +91,32 @@ impl WatchedStore {
         url: &ObjectStoreUrl,
         sources: impl IntoIterator<Item = &'a TableSource>,
     ) -> Result<Self> {
+        let inline = InMemory::new();
         let files = sources.into_iter().map(|source| {
+            if let Some(bytes) = &source.inline {
+                let put = inline.put(&source.object.location, bytes.clone().into());
+                put.now_or_never().expect("memory never waits").expect("memory takes anything");
+            }
             let file = WatchedFile {
                 path: source.path.clone(),
                 object: source.object.clone(),
-                immutable: source.known.is_some(),
+                immutable: source.known.is_some() || source.inline.is_some(),
+                inline: source.inline.is_some(),
                 seen: AtomicBool::new(false),
             };
             (source.object.location.clone(), file)
         });
-        Ok(Self {
-            inner: session.runtime_env().object_store(url)?,
-            files: Arc::new(files.collect()),
-        })
+        let files = Arc::new(files.collect());
+        let inner = session.runtime_env().object_store(url)?;
+        Ok(Self { inner, inline: Arc::new(inline), files })
+    }
+
+    /// Returns the store that has `location`.
+    fn store_of(&self, location: &Path) -> &dyn ObjectStore {
+        match self.files.get(location) {
+            Some(file) if file.inline => self.inline.as_ref(),
+            _ => self.inner.as_ref(),
+        }
     }
 
     /// Says in pond words what the store said of `location`.
@@ -147,7 +165,7 @@ impl ObjectStore for WatchedStore {
         location: &Path,
         options: GetOptions,
     ) -> object_store::Result<GetResult> {
-        let result = self.inner.get_opts(location, options).await;
+        let result = self.store_of(location).get_opts(location, options).await;
         let result = result.map_err(|error| self.explain(location, error))?;
         self.check(location, &result.meta)?;
         Ok(result)
@@ -158,7 +176,7 @@ impl ObjectStore for WatchedStore {
         location: &Path,
         ranges: &[Range<u64>],
     ) -> object_store::Result<Vec<Bytes>> {
-        let bytes = match self.inner.get_ranges(location, ranges).await {
+        let bytes = match self.store_of(location).get_ranges(location, ranges).await {
             Ok(bytes) => bytes,
             Err(error) => {
                 // A range beyond the end says less than that the file is shorter now.

@@ -69,6 +69,7 @@ impl Files {
             object: self.store.inner.head(&location(name)).await.unwrap(),
             format: TableFormat::of_name(name).unwrap(),
             known: None,
+            inline: None,
         }
     }
 
@@ -682,6 +683,7 @@ async fn local_files_are_read_alike() {
                 object: store.head(&Path::from(name)).await.unwrap(),
                 format: TableFormat::of_name(name).unwrap(),
                 known: None,
+                inline: None,
             }
         };
         let open =

@@ -41,12 +41,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn file(byte: u8) -> NodeContent {
-    NodeContent {
-        entry_type: EntryType::FileData,
-        factory: None,
-        content: Some(vec![byte].into()),
-        attributes: None,
-    }
+    let content = bytes::Bytes::from(vec![byte]);
+    let sha256 = pond::blob::sha256(&content);
+    let stored = pond::blob::Stored { sha256, size: 1, content: Some(content), created: None };
+    NodeContent::file(EntryType::FileData, stored, None)
 }
 
 fn is_below(path: &str, directory: &str) -> bool {

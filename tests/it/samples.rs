@@ -206,6 +206,7 @@ impl File for SampleFile {
                 .map_err(|error| Error::new(ErrorKind::Io, &self.location).with_source(error))?,
             format,
             known: None,
+            inline: None,
         }))
     }
 }

@@ -501,7 +501,14 @@ impl HostFile {
             store.keep(file, &this.below).map_err(|error| this.failed(error))
         })
         .await?;
-        Ok(TableSource { path: self.path.clone(), store_url, object, format, known: None })
+        Ok(TableSource {
+            path: self.path.clone(),
+            store_url,
+            object,
+            format,
+            known: None,
+            inline: None,
+        })
     }
 }
 

@@ -1,0 +1,619 @@
+//! Blobs: file contents that are too large for their row, and all Parquet, named by their SHA-256.
+//!
+//! `blobs/<aa>/<sha256>` is immutable: its name says what is in it, so equal contents are stored
+//! once however often they are put, and a reader can check what it read. Contents stream in: they
+//! are hashed and written at the same time, by threads of their own, into a file that has no name
+//! before it is whole and synced.
+//!
+//! **Against clean-up.** A blob is published before the commit that names it, so for a moment it
+//! looks like garbage. Whoever writes blobs therefore holds a [`Pin`], a shared lock on the
+//! directory, from the first of them until after the commit; whoever deletes takes the lock
+//! exclusively ([`Blobs::lock`]), looks at the newest commit under it, and deletes what that does
+//! not name. The locks are the system's, so a killed process leaves none behind.
+//!
+//! Readers take no lock: what they read was named by a commit, and clean-up leaves that alone for a
+//! grace time.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use datafusion::datasource::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use rustix::fs::FlockOperation;
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, spawn_blocking};
+use uuid::Uuid;
+
+use crate::entry::INLINE_BYTES_MAX;
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::{Durability, Staged, create_dirs};
+
+/// Bytes read from or handed to a file at once.
+pub const CHUNK_BYTES: usize = 1 << 20;
+/// Chunks that wait for a slower thread.
+const CHUNKS_WAITING: usize = 4;
+/// A long file is sent to the disk in pieces of this size while it is being written.
+const FLUSH_BYTES: u64 = 64 << 20;
+/// How long to wait between two attempts at the lock.
+const LOCK_POLL: Duration = Duration::from_millis(5);
+
+/// The blobs of one pond; clones share them.
+#[derive(Debug, Clone)]
+pub struct Blobs {
+    place: Arc<Place>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Local { dir: PathBuf, durability: Durability },
+    Memory { store: Arc<InMemory>, url: ObjectStoreUrl },
+}
+
+/// Contents that are stored: in a blob, or, if `content` is given, still to be put into their row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// SHA-256 of the contents, in hex.
+    pub sha256: String,
+    /// Their size in bytes.
+    pub size: i64,
+    /// The contents themselves, where they are small enough for the row.
+    pub content: Option<Bytes>,
+    /// The blob, if it was not there before.
+    pub created: Option<BlobFile>,
+}
+
+/// Where the engine finds a blob.
+#[derive(Debug, Clone)]
+pub struct BlobObject {
+    /// The URL of the object store that holds it: the engine's own `file:///` for a local pond.
+    pub url: ObjectStoreUrl,
+    /// That store.
+    pub store: Arc<dyn ObjectStore>,
+    /// Its place there.
+    pub meta: ObjectMeta,
+}
+
+impl BlobObject {
+    /// Makes the store known to an engine, unless it is the engine's own.
+    pub fn register(&self, runtime: &RuntimeEnv) {
+        if self.url != ObjectStoreUrl::local_filesystem() {
+            runtime.register_object_store(self.url.as_ref(), self.store.clone());
+        }
+    }
+}
+
+/// A file below `blobs/`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobFile {
+    /// SHA-256 of its contents, in hex; `None` for a file that is no blob: what a killed writer left.
+    pub sha256: Option<String>,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub size_bytes: u64,
+    /// When it was last written.
+    pub modified: SystemTime,
+}
+
+/// Keeps clean-up away from blobs that no commit names yet; dropped after the commit.
+#[derive(Debug)]
+pub struct Pin {
+    /// The locked directory; none in memory, where nothing cleans up.
+    _lock: Option<File>,
+}
+
+/// The right to delete blobs: nobody is between writing one and committing it.
+#[derive(Debug)]
+pub struct Lock {
+    _lock: Option<File>,
+}
+
+impl Blobs {
+    /// The blobs below `dir`, which is made on first use.
+    pub fn local(dir: PathBuf, durability: Durability) -> Self {
+        Self { place: Arc::new(Place::Local { dir, durability }) }
+    }
+
+    /// Blobs in memory, gone with the last handle.
+    pub fn memory() -> Self {
+        let url = ObjectStoreUrl::parse(format!("pond://{}", Uuid::new_v4().simple()))
+            .expect("a scheme and a name");
+        Self { place: Arc::new(Place::Memory { store: Arc::new(InMemory::new()), url }) }
+    }
+
+    /// Keeps clean-up away until it is dropped.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub async fn pin(&self) -> Result<Pin> {
+        match &*self.place {
+            Place::Local { dir, durability } => {
+                let dir = dir.clone();
+                let durability = *durability;
+                let lock = open_dir(dir, durability).await?;
+                loop {
+                    if try_lock(&lock, FlockOperation::NonBlockingLockShared)? {
+                        return Ok(Pin { _lock: Some(lock) });
+                    }
+                    // Clean-up holds it for as long as it takes to delete.
+                    tokio::time::sleep(LOCK_POLL).await;
+                }
+            }
+            Place::Memory { .. } => Ok(Pin { _lock: None }),
+        }
+    }
+
+    /// Waits until no writer holds a [`Pin`], at most for `wait`.
+    ///
+    /// # Errors
+    /// `Conflict` if one still does; `Io`.
+    pub async fn lock(&self, wait: Duration) -> Result<Lock> {
+        let Place::Local { dir, durability } = &*self.place else {
+            return Ok(Lock { _lock: None });
+        };
+        let lock = open_dir(dir.clone(), *durability).await?;
+        let until = tokio::time::Instant::now() + wait;
+        while !try_lock(&lock, FlockOperation::NonBlockingLockExclusive)? {
+            if tokio::time::Instant::now() >= until {
+                return Err(Error::new(
+                    ErrorKind::Conflict,
+                    format!("'{}' is being written to", dir.display()),
+                )
+                .with_hint("a transaction is under way; try again when it has ended"));
+            }
+            tokio::time::sleep(LOCK_POLL).await;
+        }
+        Ok(Lock { _lock: Some(lock) })
+    }
+
+    /// Begins to store contents. The caller holds a [`Pin`].
+    pub fn writer(&self) -> BlobWriter {
+        BlobWriter { blobs: self.clone(), held: Vec::new(), size: 0, pipeline: None }
+    }
+
+    /// Stores all that `stream` yields.
+    ///
+    /// # Errors
+    /// Those of the stream; `Io`.
+    pub async fn put(
+        &self,
+        mut stream: BoxStream<'static, Result<Bytes>>,
+        always_blob: bool,
+    ) -> Result<Stored> {
+        let mut writer = self.writer();
+        while let Some(chunk) = stream.try_next().await? {
+            writer.write(chunk).await?;
+        }
+        writer.finish(always_blob).await
+    }
+
+    /// Returns where the engine finds a blob.
+    ///
+    /// # Errors
+    /// `Invalid` if the pond's own path cannot be one of an object store.
+    pub fn object(&self, sha256: &str, size: i64) -> Result<BlobObject> {
+        let (url, store, location) = match &*self.place {
+            Place::Local { dir, .. } => {
+                let path = blob_path(dir, sha256);
+                let location =
+                    object_store::path::Path::from_absolute_path(&path).map_err(|error| {
+                        Error::invalid(path.display().to_string()).with_source(error)
+                    })?;
+                let store: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new());
+                (ObjectStoreUrl::local_filesystem(), store, location)
+            }
+            Place::Memory { store, url } => {
+                let store: Arc<dyn ObjectStore> = store.clone();
+                (url.clone(), store, object_store::path::Path::from(sha256))
+            }
+        };
+        let meta = ObjectMeta {
+            location,
+            // A blob never changes, whatever its file's time says.
+            last_modified: SystemTime::UNIX_EPOCH.into(),
+            size: u64::try_from(size).unwrap_or(0),
+            e_tag: None,
+            version: None,
+        };
+        Ok(BlobObject { url, store, meta })
+    }
+
+    /// Streams a blob.
+    ///
+    /// # Errors
+    /// `Corrupt` if it is missing or has not this size; `Io`.
+    pub async fn read(&self, sha256: &str, size: i64) -> Result<BoxStream<'static, Result<Bytes>>> {
+        match &*self.place {
+            Place::Local { dir, .. } => {
+                let path = blob_path(dir, sha256);
+                let file =
+                    spawn_blocking(move || open_blob(&path, size)).await.map_err(joined)??;
+                Ok(read_file(file))
+            }
+            Place::Memory { store, .. } => {
+                let bytes = async { store.get(&sha256.into()).await?.bytes().await }
+                    .await
+                    .map_err(|error| Error::corrupt(format!("blob {sha256}")).with_source(error))?;
+                Ok(stream::once(async { Ok(bytes) }).boxed())
+            }
+        }
+    }
+
+    /// Reads a blob from end to end and compares it with its name.
+    ///
+    /// # Errors
+    /// `Corrupt` if it is missing or its contents are other ones; `Io`.
+    pub async fn verify(&self, sha256: &str, size: i64) -> Result<()> {
+        let mut stream = self.read(sha256, size).await?;
+        let mut hasher = Sha256::new();
+        while let Some(chunk) = stream.try_next().await? {
+            hasher.update(&chunk);
+        }
+        let found = hex(hasher);
+        if found == sha256 {
+            return Ok(());
+        }
+        Err(Error::corrupt(format!("blob {sha256}: its contents have the SHA-256 {found}"))
+            .with_hint("restore the file from a backup"))
+    }
+
+    /// Lists the files that are there, in no order; none in memory.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn list(&self) -> Result<Vec<BlobFile>> {
+        let Place::Local { dir, .. } = &*self.place else { return Ok(Vec::new()) };
+        let mut files = Vec::new();
+        let mut waiting = vec![dir.clone()];
+        while let Some(at) = waiting.pop() {
+            let failed = |error| Error::io(at.display(), error);
+            let listing = match std::fs::read_dir(&at) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                listing => listing.map_err(failed)?,
+            };
+            for entry in listing {
+                let entry = entry.map_err(failed)?;
+                let metadata = match entry.metadata() {
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                    metadata => metadata.map_err(failed)?,
+                };
+                if metadata.is_dir() {
+                    waiting.push(entry.path());
+                    continue;
+                }
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let is_blob = is_sha256(&name) && blob_path(dir, &name) == entry.path();
+                files.push(BlobFile {
+                    sha256: is_blob.then_some(name),
+                    path: entry.path(),
+                    size_bytes: metadata.len(),
+                    modified: metadata.modified().map_err(failed)?,
+                });
+            }
+        }
+        Ok(files)
+    }
+
+    /// Deletes blobs that a transaction made and that it will not commit after all, unless others
+    /// have put the same contents meanwhile, or are about to. What cannot be deleted is left to
+    /// clean-up.
+    pub fn discard(&self, pin: Pin, created: &[BlobFile]) {
+        let Pin { _lock: Some(lock) } = pin else { return };
+        if created.is_empty() {
+            return;
+        }
+        // Exclusive in place of shared: fails if anybody else holds a pin.
+        if !matches!(try_lock(&lock, FlockOperation::NonBlockingLockExclusive), Ok(true)) {
+            return;
+        }
+        for file in created {
+            let untouched = std::fs::metadata(&file.path)
+                .and_then(|metadata| metadata.modified())
+                .is_ok_and(|modified| modified == file.modified);
+            if untouched {
+                let _ = std::fs::remove_file(&file.path);
+            }
+        }
+    }
+
+    /// Deletes a file that [`Blobs::list`] returned; one that is gone already is fine.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn delete(&self, _lock: &Lock, file: &BlobFile) -> Result<()> {
+        match std::fs::remove_file(&file.path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io(file.path.display(), error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn publish_small(&self, bytes: Bytes, sha256: &str) -> Result<Option<BlobFile>> {
+        match &*self.place {
+            Place::Local { dir, durability } => {
+                let (dir, sha256, durability) = (dir.clone(), sha256.to_owned(), *durability);
+                spawn_blocking(move || {
+                    let mut staged = stage(&dir, durability)?;
+                    staged.file().write_all(&bytes).map_err(|error| wrote(&dir, error))?;
+                    publish(&dir, staged, &sha256, bytes.len() as u64)
+                })
+                .await
+                .map_err(joined)?
+            }
+            Place::Memory { store, .. } => {
+                store
+                    .put(&sha256.into(), bytes.into())
+                    .await
+                    .map_err(|error| Error::corrupt(format!("blob {sha256}")).with_source(error))?;
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// Stores contents as they come. Dropped before it is finished, it leaves nothing behind.
+#[derive(Debug)]
+pub struct BlobWriter {
+    blobs: Blobs,
+    /// The contents so far, while they may still fit into a row, or there is no file to write.
+    held: Vec<u8>,
+    size: u64,
+    pipeline: Option<Pipeline>,
+}
+
+/// The threads that hash and write at the same time.
+#[derive(Debug)]
+struct Pipeline {
+    to_hash: mpsc::Sender<Bytes>,
+    to_write: mpsc::Sender<Bytes>,
+    hashed: JoinHandle<String>,
+    written: JoinHandle<Result<Staged>>,
+}
+
+impl BlobWriter {
+    /// Takes the next part of the contents.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub async fn write(&mut self, chunk: Bytes) -> Result<()> {
+        self.size += chunk.len() as u64;
+        if let Some(pipeline) = &self.pipeline {
+            return if pipeline.send(chunk).await { Ok(()) } else { self.failure().await };
+        }
+        self.held.extend_from_slice(&chunk);
+        if self.held.len() > INLINE_BYTES_MAX
+            && let Place::Local { dir, durability } = &*self.blobs.place
+        {
+            let pipeline = Pipeline::start(dir.clone(), *durability);
+            let sent = pipeline.send(Bytes::from(std::mem::take(&mut self.held))).await;
+            self.pipeline = Some(pipeline);
+            if !sent {
+                return self.failure().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the size so far, in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Ends the contents. They are durable when this returns, unless they are small and not
+    /// `always_blob`: then they are returned, to be put into their row.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub async fn finish(mut self, always_blob: bool) -> Result<Stored> {
+        let size = i64::try_from(self.size)
+            .map_err(|_| Error::invalid(format!("{} bytes are too many", self.size)))?;
+        if let Some(pipeline) = self.pipeline.take() {
+            let Pipeline { to_hash, to_write, hashed, written } = pipeline;
+            drop((to_hash, to_write));
+            let staged = written.await.map_err(joined)??;
+            let sha256 = hashed.await.map_err(joined)?;
+            let Place::Local { dir, .. } = &*self.blobs.place else {
+                unreachable!("only files have a pipeline")
+            };
+            let (dir, name, size_bytes) = (dir.clone(), sha256.clone(), self.size);
+            let created = spawn_blocking(move || publish(&dir, staged, &name, size_bytes))
+                .await
+                .map_err(joined)??;
+            return Ok(Stored { sha256, size, content: None, created });
+        }
+        let bytes = Bytes::from(std::mem::take(&mut self.held));
+        let sha256 = sha256(&bytes);
+        if !always_blob && bytes.len() <= INLINE_BYTES_MAX {
+            return Ok(Stored { sha256, size, content: Some(bytes), created: None });
+        }
+        let created = self.blobs.publish_small(bytes, &sha256).await?;
+        Ok(Stored { sha256, size, content: None, created })
+    }
+
+    /// Returns why the writing thread has ended.
+    async fn failure(&mut self) -> Result<()> {
+        let pipeline = self.pipeline.take().expect("only a pipeline fails");
+        pipeline.written.await.map_err(joined)?.map(|_| ())
+    }
+}
+
+impl Pipeline {
+    fn start(dir: PathBuf, durability: Durability) -> Self {
+        let (to_hash, mut chunks) = mpsc::channel::<Bytes>(CHUNKS_WAITING);
+        let hashed = spawn_blocking(move || {
+            let mut hasher = Sha256::new();
+            while let Some(chunk) = chunks.blocking_recv() {
+                hasher.update(&chunk);
+            }
+            hex(hasher)
+        });
+        let (to_write, chunks) = mpsc::channel::<Bytes>(CHUNKS_WAITING);
+        let written = spawn_blocking(move || write_all(&dir, durability, chunks));
+        Self { to_hash, to_write, hashed, written }
+    }
+
+    /// Returns whether the threads are still there.
+    async fn send(&self, chunk: Bytes) -> bool {
+        // The hasher ends only after its sender.
+        self.to_write.send(chunk.clone()).await.is_ok() && self.to_hash.send(chunk).await.is_ok()
+    }
+}
+
+fn write_all(
+    dir: &Path,
+    durability: Durability,
+    mut chunks: mpsc::Receiver<Bytes>,
+) -> Result<Staged> {
+    let mut staged = stage(dir, durability)?;
+    let failed = |error| wrote(dir, error);
+    // The disk works while the rest is still coming, so that the last sync has little to wait for.
+    let (to_flush, flushes) = std::sync::mpsc::sync_channel::<()>(1);
+    let flusher = match durability {
+        Durability::Full => {
+            let file = staged.file().try_clone().map_err(failed)?;
+            Some(std::thread::spawn(move || {
+                // An error comes back from the last sync.
+                flushes.iter().for_each(|()| drop(file.sync_data()));
+            }))
+        }
+        Durability::Process => None,
+    };
+    let mut unflushed = 0;
+    let mut result = Ok(());
+    while let Some(chunk) = chunks.blocking_recv() {
+        result = staged.file().write_all(&chunk).map_err(failed);
+        if result.is_err() {
+            break;
+        }
+        unflushed += chunk.len() as u64;
+        if unflushed >= FLUSH_BYTES {
+            unflushed = 0;
+            // While one is under way, another has nothing to add.
+            let _ = to_flush.try_send(());
+        }
+    }
+    drop(to_flush);
+    if let Some(flusher) = flusher {
+        flusher.join().map_err(|_| Error::corrupt("the thread that flushes panicked"))?;
+    }
+    result.map(|()| staged)
+}
+
+/// Opens a file without a name in the directory of the blobs.
+fn stage(dir: &Path, durability: Durability) -> Result<Staged> {
+    Staged::create(dir.join("staged"), durability).map_err(|error| wrote(dir, error))
+}
+
+/// Gives a written file its name, and returns it; contents that are there already are left as they
+/// are.
+fn publish(dir: &Path, staged: Staged, sha256: &str, size_bytes: u64) -> Result<Option<BlobFile>> {
+    let path = blob_path(dir, sha256);
+    let failed = |error| wrote(&path, error);
+    match std::fs::metadata(&path) {
+        Ok(metadata) if metadata.len() == size_bytes => {
+            staged.discard_for(&path).map_err(failed)?;
+            return Ok(None);
+        }
+        // It has lost its contents: these are the right ones.
+        Ok(_) => staged.publish_as(path.clone(), true).map_err(failed)?,
+        Err(_) => match staged.publish_as(path.clone(), false) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(None),
+            result => result.map_err(failed)?,
+        },
+    }
+    let modified = std::fs::metadata(&path).and_then(|metadata| metadata.modified());
+    let modified = modified.map_err(failed)?;
+    Ok(Some(BlobFile { sha256: Some(sha256.to_owned()), path, size_bytes, modified }))
+}
+
+fn open_blob(path: &Path, size: i64) -> Result<File> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::corrupt(format!("'{}' is missing", path.display()))
+                .with_hint("restore the file from a backup"));
+        }
+        file => file.map_err(|error| Error::io(path.display(), error))?,
+    };
+    let found = file.metadata().map_err(|error| Error::io(path.display(), error))?.len();
+    if i64::try_from(found) != Ok(size) {
+        return Err(Error::corrupt(format!("'{}' has {found} bytes, not {size}", path.display()))
+            .with_hint("restore the file from a backup"));
+    }
+    Ok(file)
+}
+
+/// Streams a file from its beginning.
+pub fn read_file(file: File) -> BoxStream<'static, Result<Bytes>> {
+    stream::try_unfold(file, |mut file| async move {
+        spawn_blocking(move || {
+            let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+            let read = (&mut file)
+                .take(CHUNK_BYTES as u64)
+                .read_to_end(&mut chunk)
+                .map_err(|error| Error::io("reading a file", error))?;
+            Ok((read > 0).then(|| (Bytes::from(chunk), file)))
+        })
+        .await
+        .map_err(joined)?
+    })
+    .boxed()
+}
+
+/// Returns the SHA-256 of `bytes`, in hex.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(Sha256::new_with_prefix(bytes))
+}
+
+fn hex(hasher: Sha256) -> String {
+    use std::fmt::Write;
+    hasher.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a string");
+        text
+    })
+}
+
+fn is_sha256(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn blob_path(dir: &Path, sha256: &str) -> PathBuf {
+    dir.join(sha256.get(..2).unwrap_or_default()).join(sha256)
+}
+
+async fn open_dir(dir: PathBuf, durability: Durability) -> Result<File> {
+    spawn_blocking(move || {
+        let failed = |error| Error::io(dir.display(), error);
+        create_dirs(&dir, durability).map_err(failed)?;
+        File::open(&dir).map_err(failed)
+    })
+    .await
+    .map_err(joined)?
+}
+
+fn try_lock(dir: &File, operation: FlockOperation) -> Result<bool> {
+    match rustix::fs::flock(dir, operation) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(Error::io("locking the blobs", error.into())),
+    }
+}
+
+fn wrote(path: &Path, error: std::io::Error) -> Error {
+    let full = error.kind() == std::io::ErrorKind::StorageFull;
+    let error = Error::io(path.display(), error);
+    if full { error.with_hint("the disk is full: nothing was changed") } else { error }
+}
+
+fn joined(error: tokio::task::JoinError) -> Error {
+    Error::new(ErrorKind::Io, "a thread that stores a file ended early").with_source(error)
+}

@@ -1,0 +1,316 @@
+//! The tree as users see it: stored nodes opened as [`Directory`] and [`File`], dynamic ones through
+//! their factories, and the verbs that change it.
+//!
+//! A directory of the pond is a view of one [`Snapshot`], so everything reached from one root is of
+//! one transaction. Opening a node opens nothing else: a broken node (its factory is unknown, its
+//! source is gone) is listed with its error and fails only when it is opened itself.
+//!
+//! Changes are collected in an [`Edit`], which becomes one transaction; each verb checks everything
+//! before it writes: a recipe that does not open is never stored.
+
+mod edit;
+mod history;
+mod stored;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use self::stored::{StoredDirectory, broken};
+use crate::cache::Cache;
+use crate::entry::{EntryType, OplogEntry};
+use crate::error::{Error, Result};
+use crate::factory::{CreateContext, FactoryRegistry};
+use crate::node::{Directory, lookup, not_found};
+use crate::path::PondPath;
+use crate::pond::{At, LogEntry, Pond};
+use crate::snapshot::{Located, Snapshot};
+use crate::transaction::read_only;
+pub use edit::{Edit, Savepoint, WriteMode};
+pub use history::{DiffEntry, HistoryEntry};
+
+/// A pond with its factories: what the shell and the SQL surface call.
+#[derive(Debug, Clone)]
+pub struct Tree {
+    pond: Pond,
+    factories: FactoryRegistry,
+    cache: Arc<Cache>,
+    create: CreateContext,
+}
+
+/// A dynamic node to be made.
+#[derive(Debug, Clone)]
+pub struct NewNode {
+    /// Where; missing directories above it are made.
+    pub path: PondPath,
+    /// Name of its factory.
+    pub factory: String,
+    /// The factory's options, not yet checked.
+    pub options: Vec<(String, Value)>,
+    /// What to do if the path is taken.
+    pub mode: CreateMode,
+    /// The user's words about it.
+    pub comment: Option<String>,
+}
+
+/// What to do if the path of a new node is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CreateMode {
+    /// Fail.
+    #[default]
+    New,
+    /// Leave what is there.
+    IfNotExists,
+    /// Replace a dynamic node; static content is never replaced.
+    OrReplace,
+}
+
+impl CreateMode {
+    /// Returns the mode that the clauses of a statement about `path` mean.
+    ///
+    /// # Errors
+    /// `Invalid` for both.
+    pub fn of_clauses(path: &PondPath, if_not_exists: bool, or_replace: bool) -> Result<Self> {
+        match (if_not_exists, or_replace) {
+            (true, true) => Err(Error::invalid(format!(
+                "'{path}': OR REPLACE and IF NOT EXISTS exclude each other"
+            ))),
+            (true, false) => Ok(Self::IfNotExists),
+            (false, true) => Ok(Self::OrReplace),
+            (false, false) => Ok(Self::New),
+        }
+    }
+}
+
+/// A change to a dynamic node.
+#[derive(Debug, Clone)]
+pub enum AlterNode {
+    /// Sets options; the others stay.
+    Set(Vec<(String, Value)>),
+    /// Gives options their defaults back.
+    Reset(Vec<String>),
+    /// Sets or removes the comment.
+    Comment(Option<String>),
+}
+
+/// What a verb did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// `created`, `replaced`, `appended`, `altered`, `renamed`, `copied`, `restored`, `dropped`,
+    /// `exists` or `unchanged`.
+    pub status: &'static str,
+    /// The transaction, if one was needed.
+    pub txn: Option<i64>,
+    /// The node.
+    pub path: PondPath,
+}
+
+impl Change {
+    /// Whether the verb wrote anything.
+    pub fn is_written(&self) -> bool {
+        !matches!(self.status, "exists" | "unchanged")
+    }
+}
+
+/// A stored node: its newest row, and whether it can be opened.
+#[derive(Debug, Clone)]
+pub struct StoredNode {
+    /// Where it is.
+    pub path: PondPath,
+    /// Its newest row.
+    pub entry: Arc<OplogEntry>,
+    /// Why it cannot be opened, as far as that is known without opening it.
+    pub error: Option<String>,
+}
+
+impl Tree {
+    /// Makes the tree of `pond` with the built-in factories.
+    pub fn new(pond: Pond) -> Self {
+        let pond_dir = pond.dir().map(std::path::Path::to_owned);
+        let cache = match &pond_dir {
+            Some(dir) => Cache::at(dir.join("cache")),
+            None => Cache::none(),
+        };
+        let create = CreateContext { base_dir: None, pond_dir };
+        Self { pond, factories: FactoryRegistry::default(), cache: Arc::new(cache), create }
+    }
+
+    /// Sets what relative host paths are relative to: a shell's working directory.
+    #[must_use]
+    pub fn with_base_dir(mut self, dir: PathBuf) -> Self {
+        self.create.base_dir = Some(dir);
+        self
+    }
+
+    /// Returns the pond.
+    pub fn pond(&self) -> &Pond {
+        &self.pond
+    }
+
+    /// Returns the factories; an application adds its own there.
+    pub fn factories(&self) -> &FactoryRegistry {
+        &self.factories
+    }
+
+    /// Returns the cache of derived files.
+    pub fn cache(&self) -> &Arc<Cache> {
+        &self.cache
+    }
+
+    /// Returns the newest snapshot.
+    pub async fn snapshot(&self) -> Result<Arc<Snapshot>> {
+        self.pond.snapshot().await
+    }
+
+    /// Returns the root directory at `snapshot`.
+    pub fn root(&self, snapshot: Arc<Snapshot>) -> Arc<dyn Directory> {
+        Arc::new(StoredDirectory::root(self.clone(), snapshot))
+    }
+
+    /// Begins a transaction. `message` is stored with its rows: the statement, or the user's words.
+    ///
+    /// # Errors
+    /// Those of [`Pond::snapshot`].
+    pub async fn begin(&self, message: Option<String>) -> Result<Edit> {
+        Ok(Edit::new(self.clone(), self.pond.begin(message).await?))
+    }
+
+    /// Returns the tree as it was at some point of its history.
+    ///
+    /// # Errors
+    /// Those of [`Pond::as_of`].
+    pub async fn as_of(&self, at: At) -> Result<Arc<Snapshot>> {
+        self.pond.as_of(at).await
+    }
+
+    /// [`Edit::create_node`] as a transaction of its own.
+    ///
+    /// # Errors
+    /// Those of the verb, and `Conflict`.
+    pub async fn create_node(&self, new: NewNode, message: Option<String>) -> Result<Change> {
+        let mut edit = self.begin(message).await?;
+        edit.create_node(new).await?;
+        edit.commit_one().await
+    }
+
+    /// [`Edit::alter_node`] as a transaction of its own.
+    ///
+    /// # Errors
+    /// Those of the verb, and `Conflict`.
+    pub async fn alter_node(
+        &self,
+        path: &PondPath,
+        change: AlterNode,
+        message: Option<String>,
+    ) -> Result<Change> {
+        let mut edit = self.begin(message).await?;
+        edit.alter_node(path, change).await?;
+        edit.commit_one().await
+    }
+
+    /// [`Edit::drop_nodes`] as a transaction of its own.
+    ///
+    /// # Errors
+    /// Those of the verb, and `Conflict`.
+    pub async fn drop_nodes(
+        &self,
+        paths: &[PondPath],
+        if_exists: bool,
+        recursive: bool,
+        message: Option<String>,
+    ) -> Result<Vec<Change>> {
+        let mut edit = self.begin(message).await?;
+        edit.drop_nodes(paths, if_exists, recursive).await?;
+        edit.commit().await
+    }
+
+    /// [`Edit::rename`] as a transaction of its own.
+    ///
+    /// # Errors
+    /// Those of the verb, and `Conflict`.
+    pub async fn rename(
+        &self,
+        from: &PondPath,
+        to: &PondPath,
+        message: Option<String>,
+    ) -> Result<Change> {
+        let mut edit = self.begin(message).await?;
+        edit.rename(from, to).await?;
+        edit.commit_one().await
+    }
+
+    /// [`Edit::mkdir`] as a transaction of its own.
+    ///
+    /// # Errors
+    /// Those of the verb, and `Conflict`.
+    pub async fn mkdir(
+        &self,
+        path: &PondPath,
+        parents: bool,
+        message: Option<String>,
+    ) -> Result<Change> {
+        let mut edit = self.begin(message).await?;
+        edit.mkdir(path, parents).await?;
+        edit.commit_one().await
+    }
+
+    /// Returns the stored node at `path`; `None` if there is none, also below a dynamic node.
+    pub fn stored(&self, snapshot: &Snapshot, path: &PondPath) -> Result<Option<StoredNode>> {
+        match snapshot.locate(path)? {
+            Located::Found(entry) => Ok(Some(self.describe(path.clone(), entry))),
+            _ => Ok(None),
+        }
+    }
+
+    /// Returns the stored nodes below the directory `path`, in the order of their paths; with
+    /// `recursive`, all of them, else its children. None below a dynamic node.
+    pub fn stored_below(
+        &self,
+        snapshot: &Snapshot,
+        path: &PondPath,
+        recursive: bool,
+    ) -> Result<Vec<StoredNode>> {
+        let Located::Found(directory) = snapshot.locate(path)? else { return Ok(Vec::new()) };
+        let mut nodes = Vec::new();
+        let mut open = vec![(path.clone(), snapshot.children(directory.node_id))];
+        while let Some((path, children)) = open.last_mut() {
+            let Some(child) = children.next().transpose()? else {
+                open.pop();
+                continue;
+            };
+            let path = path.child(&child.name);
+            let below = (recursive && child.entry_type == EntryType::Directory)
+                .then(|| snapshot.children(child.node_id));
+            nodes.push(self.describe(path.clone(), child));
+            open.extend(below.map(|children| (path, children)));
+        }
+        Ok(nodes)
+    }
+
+    /// Returns the transactions of the past, oldest first.
+    pub async fn log(&self) -> Result<Vec<LogEntry>> {
+        self.pond.log().await
+    }
+
+    fn describe(&self, path: PondPath, entry: OplogEntry) -> StoredNode {
+        let error = broken(&self.factories, &entry);
+        StoredNode { path, entry: Arc::new(entry), error }
+    }
+
+    /// Returns the stored node at `path`, or the error that says best why there is none to change.
+    async fn require(&self, view: &Snapshot, path: &PondPath) -> Result<OplogEntry> {
+        match view.locate(path)? {
+            Located::Found(entry) => Ok(entry),
+            Located::Dynamic { entry, at } => {
+                let root = self.root(Arc::new(view.clone()));
+                if let Ok(None) = lookup(&root, path).await {
+                    return Err(not_found(&root, path).await);
+                }
+                Err(read_only(path, &entry, &at)
+                    .with_hint(format!("to remove the node itself: DROP NODE '{at}'")))
+            }
+            _ => Err(not_found(&self.root(Arc::new(view.clone())), path).await),
+        }
+    }
+}

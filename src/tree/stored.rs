@@ -1,0 +1,187 @@
+//! Stored nodes opened as [`Directory`] and [`File`], at one snapshot; dynamic ones through their
+//! factories.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use datafusion::catalog::{Session, TableProvider};
+use futures::stream::{BoxStream, StreamExt};
+
+use super::Tree;
+use crate::blob::Blobs;
+use crate::entry::{EntryType, NodeId, OplogEntry};
+use crate::error::{Error, Result};
+use crate::factory::{Config, FactoryRegistry, OpenContext};
+use crate::format::{self, TableFormat, TableSource};
+use crate::node::{DirEntry, Directory, File, ListFields, Node};
+use crate::path::PondPath;
+use crate::snapshot::{Snapshot, symlink_target};
+
+/// What all nodes of one root share.
+#[derive(Debug)]
+struct View {
+    tree: Tree,
+    snapshot: Arc<Snapshot>,
+}
+
+/// A static directory at one snapshot.
+#[derive(Debug, Clone)]
+pub(super) struct StoredDirectory {
+    view: Arc<View>,
+    id: NodeId,
+    path: PondPath,
+}
+
+impl StoredDirectory {
+    /// The root of `snapshot`.
+    pub(super) fn root(tree: Tree, snapshot: Arc<Snapshot>) -> Self {
+        let view = Arc::new(View { tree, snapshot });
+        Self { view, id: NodeId::ROOT, path: PondPath::root() }
+    }
+}
+
+#[async_trait]
+impl Directory for StoredDirectory {
+    fn list(&self, _fields: ListFields) -> BoxStream<'static, Result<DirEntry>> {
+        let view = self.view.clone();
+        let children = self.view.snapshot.children(self.id);
+        futures::stream::iter(children)
+            .map(move |child| Ok(listed(&view.tree.factories, &child?)))
+            .boxed()
+    }
+
+    async fn get(&self, name: &str) -> Result<Option<Node>> {
+        let Some(entry) = self.view.snapshot.child(self.id, name)? else { return Ok(None) };
+        let path = self.path.child(name);
+        if let Some(factory) = entry.dynamic_factory() {
+            let factory = self.view.tree.factories.require(factory).map_err(|error| {
+                error.context(format!("'{path}' cannot be opened")).with_hint(
+                    "it was made by another version or application; register its factory first",
+                )
+            })?;
+            let config = Config::from_json(entry.content.as_deref().unwrap_or_default())
+                .map_err(|error| error.context(format!("'{path}'")))?;
+            let root = StoredDirectory {
+                view: self.view.clone(),
+                id: NodeId::ROOT,
+                path: PondPath::root(),
+            };
+            let cx =
+                OpenContext { path, root: Arc::new(root), cache: self.view.tree.cache.clone() };
+            return factory.open(&config, &cx).await.map(Some);
+        }
+        Ok(Some(match entry.entry_type {
+            EntryType::Directory => Node::Directory(Arc::new(StoredDirectory {
+                view: self.view.clone(),
+                id: entry.node_id,
+                path,
+            })),
+            EntryType::Symlink => Node::Symlink(self.path.join(&symlink_target(&entry)?)?),
+            _ => Node::File(Arc::new(StoredFile { view: self.view.clone(), path, entry })),
+        }))
+    }
+}
+
+/// A static file at one snapshot.
+#[derive(Debug)]
+struct StoredFile {
+    view: Arc<View>,
+    path: PondPath,
+    entry: OplogEntry,
+}
+
+impl StoredFile {
+    fn blobs(&self) -> &Blobs {
+        self.view.tree.pond.blobs()
+    }
+
+    /// Returns the SHA-256 and the size of a blob's contents; `None` for bytes in the row.
+    fn blob(&self) -> Result<Option<(&str, i64)>> {
+        match (&self.entry.sha256, self.entry.size) {
+            _ if self.view.snapshot.content(&self.entry)?.is_some() => Ok(None),
+            (Some(sha256), Some(size)) => Ok(Some((sha256, size))),
+            _ => Ok(None),
+        }
+    }
+}
+
+#[async_trait]
+impl File for StoredFile {
+    async fn metadata(&self) -> Result<DirEntry> {
+        Ok(listed(&self.view.tree.factories, &self.entry))
+    }
+
+    async fn bytes(&self) -> Result<Option<BoxStream<'static, Result<Bytes>>>> {
+        // A series is all its versions together: rows, not bytes.
+        if self.entry.entry_type == EntryType::FileSeries {
+            return Ok(None);
+        }
+        if let Some((sha256, size)) = self.blob()? {
+            let bytes = self.blobs().read(sha256, size).await;
+            return bytes.map(Some).map_err(|error| error.context(format!("'{}'", self.path)));
+        }
+        let content = self.view.snapshot.content(&self.entry)?.unwrap_or_default();
+        Ok(Some(futures::stream::once(async { Ok(content) }).boxed()))
+    }
+
+    async fn table(&self, session: &dyn Session) -> Result<Arc<dyn TableProvider>> {
+        match self.table_source(session).await? {
+            Some(source) => format::open_table(session, vec![source]).await,
+            None => Err(Error::unsupported(format!("'{}' is no table", self.path))),
+        }
+    }
+
+    async fn table_source(&self, session: &dyn Session) -> Result<Option<TableSource>> {
+        let Some(format) = TableFormat::of_name(&self.entry.name) else {
+            return Err(Error::unsupported(format!(
+                "'{}' is a {}: its name tells no format with rows",
+                self.path, self.entry.entry_type
+            ))
+            .with_hint("read its bytes: pond cat"));
+        };
+        let sha256 = self.entry.sha256.as_deref().unwrap_or_default();
+        let object = self.blobs().object(sha256, self.entry.size.unwrap_or(0))?;
+        let inline = match self.blob()? {
+            Some(_) => None,
+            None => Some(self.view.snapshot.content(&self.entry)?.unwrap_or_default()),
+        };
+        object.register(session.runtime_env());
+        Ok(Some(TableSource {
+            path: self.path.clone(),
+            store_url: object.url,
+            object: object.meta,
+            format,
+            known: None,
+            inline,
+        }))
+    }
+}
+
+pub(super) fn listed(factories: &FactoryRegistry, entry: &OplogEntry) -> DirEntry {
+    let size = entry.size.or_else(|| {
+        let is_static_file = entry.entry_type.is_file() && entry.dynamic_factory().is_none();
+        is_static_file.then(|| entry.content.as_ref().map_or(0, |content| content.len() as i64))
+    });
+    DirEntry {
+        name: entry.name.clone(),
+        entry_type: Some(entry.entry_type),
+        factory: entry.dynamic_factory().map(str::to_owned),
+        dynamic: entry.dynamic_factory().is_some(),
+        size,
+        mtime: Some(entry.timestamp).filter(|time| *time > 0),
+        mode: None,
+        symlink_target: (entry.entry_type == EntryType::Symlink)
+            .then(|| symlink_target(entry).unwrap_or_default()),
+        version: Some(entry.version),
+        // What an open transaction has made has none yet.
+        txn: Some(entry.txn).filter(|txn| *txn > 0),
+        error: broken(factories, entry),
+    }
+}
+
+/// Says why a node cannot be opened, as far as its row tells.
+pub(super) fn broken(factories: &FactoryRegistry, entry: &OplogEntry) -> Option<String> {
+    let factory = entry.dynamic_factory()?;
+    factories.require(factory).err().map(|error| error.message().to_owned())
+}

@@ -10,5 +10,6 @@ mod model;
 mod mounts;
 mod oplog;
 mod samples;
+mod scan;
 mod slt;
 mod tidy;

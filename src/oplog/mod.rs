@@ -21,22 +21,16 @@
 //! A table without some of the columns (written before they existed) is read by name, the missing
 //! ones null; the first commit adds them to the table's schema.
 
+mod rows;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BinaryBuilder, BooleanBuilder, Int64Builder, RecordBatch,
-    StringBuilder, TimestampMicrosecondBuilder,
-};
-use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{
-    DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType,
-};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::parquet::arrow::ArrowWriter;
-use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use datafusion::parquet::basic::Compression;
-use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
 use deltalake::DeltaTableError;
 use deltalake::kernel::transaction::TransactionError;
 use deltalake::kernel::{Action, Add, EagerSnapshot, Remove};
@@ -44,6 +38,7 @@ use deltalake::logstore::{
     CommitOrBytes, LogStoreRef, StorageConfig, commit_uri_from_version, default_logstore,
     get_actions,
 };
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
@@ -52,8 +47,11 @@ use serde_json::{Value, json};
 use url::Url;
 use uuid::Uuid;
 
-use crate::entry::{EntryType, NodeId, OplogEntry};
+use crate::entry::OplogEntry;
 use crate::error::{Error, ErrorKind, Result};
+
+use rows::{COLUMNS, FileWriter, Pieces};
+pub use rows::{Scan, oplog_schema};
 
 /// Commits between two checkpoints: a reader without a cache reads at most this many log files.
 pub const CHECKPOINT_COMMITS: u64 = 32;
@@ -61,53 +59,16 @@ pub const CHECKPOINT_COMMITS: u64 = 32;
 const MERGE_FILES: usize = 16;
 /// A file with more rows than this is never merged again.
 const MERGE_ROWS_MAX: i64 = 1 << 20;
+/// Tag of a file in the log: the CRCs of its pieces.
+const PIECES_TAG: &str = "pond.crc32";
+/// Tag of a file in the log: `false` if no row in it is a segment's.
+const SEGMENTS_TAG: &str = "pond.segments";
 /// How long a compacted file stays readable for those who planned with it.
 const TOMBSTONE_MILLIS: i64 = 5 * 60 * 1000;
 /// More tombstones than this are not kept, whatever their age.
 const TOMBSTONES_MAX: usize = 128;
 /// Age after which a file that no commit names is taken for a killed writer's.
 const ORPHAN_MILLIS: i64 = 60 * 60 * 1000;
-
-/// The columns, their Delta types and their Arrow types.
-const COLUMNS: [(&str, &str); 19] = [
-    ("txn", "long"),
-    ("timestamp", "timestamp"),
-    ("message", "string"),
-    ("node_id", "string"),
-    ("parent_id", "string"),
-    ("name", "string"),
-    ("entry_type", "string"),
-    ("deleted", "boolean"),
-    ("version", "long"),
-    ("factory", "string"),
-    ("content", "binary"),
-    ("sha256", "string"),
-    ("size", "long"),
-    ("arrow_schema", "string"),
-    ("statistics", "string"),
-    ("temporal_column", "string"),
-    ("min_time", "long"),
-    ("max_time", "long"),
-    ("attributes", "string"),
-];
-
-/// Returns the Arrow schema of the rows.
-pub fn oplog_schema() -> SchemaRef {
-    static SCHEMA: std::sync::LazyLock<SchemaRef> = std::sync::LazyLock::new(|| {
-        let fields = COLUMNS.iter().map(|(name, delta_type)| {
-            let data_type = match *delta_type {
-                "long" => DataType::Int64,
-                "timestamp" => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-                "boolean" => DataType::Boolean,
-                "binary" => DataType::Binary,
-                _ => DataType::Utf8,
-            };
-            Field::new(*name, data_type, true)
-        });
-        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
-    });
-    SCHEMA.clone()
-}
 
 /// A data file of the table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -124,6 +85,9 @@ pub struct DataFile {
     pub txn_max: i64,
     /// When it was written, milliseconds since 1970 UTC.
     pub modified_millis: i64,
+    /// Whether it may hold rows of segments.
+    pub segments: bool,
+    pieces: Option<Pieces>,
 }
 
 /// A file that compaction took out of the table and that is still on disk.
@@ -274,10 +238,10 @@ impl Oplog {
         let mut files = Vec::new();
         for file in snapshot.log_data().iter() {
             let (path, stats) = (file.path().into_owned(), file.stats());
-            files.push(
-                self.data_file(path, file.size(), file.modification_time(), stats.as_deref())
-                    .await?,
-            );
+            let (size, modification_time) = (file.size(), file.modification_time());
+            let stats = stats.map(|stats| stats.to_string());
+            let add = Add { path, size, modification_time, stats, ..Add::default() };
+            files.push(self.data_file(&add).await?);
         }
         let metadata = serde_json::to_value(snapshot.metadata())
             .map_err(|error| Error::corrupt("oplog metadata").with_source(error))?;
@@ -370,11 +334,9 @@ impl Oplog {
         for action in actions {
             match action {
                 Action::Add(add) => {
-                    let file = self
-                        .data_file(add.path, add.size, add.modification_time, add.stats.as_deref())
-                        .await?;
+                    let file = self.data_file(&add).await?;
                     if add.data_change {
-                        let rows = match self.read_file(&file).await {
+                        let rows = match self.read_rows(std::slice::from_ref(&file)).await {
                             Ok(rows) => rows,
                             // Compacted and cleaned up since.
                             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -419,7 +381,9 @@ impl Oplog {
         if let Some(metadata) = &metadata {
             log.push(&json!({"metaData": metadata}))?;
         }
-        let file = self.write_file(&rows, version, Compression::UNCOMPRESSED).await?;
+        let mut writer = FileWriter::for_commit(rows.len())?;
+        writer.push(&rows)?;
+        let file = self.put_file(writer, version).await?;
         log.push(&Action::Add(add_action(&file, true)))?;
         let path = file.path.clone();
         let commit = Commit {
@@ -494,18 +458,22 @@ impl Oplog {
         for file in state.files.iter().filter(|file| file.rows <= MERGE_ROWS_MAX) {
             tiers.entry(file.rows.max(1).ilog2() / MERGE_FILES.ilog2()).or_default().push(file);
         }
-        let merged: Vec<&DataFile> =
-            tiers.into_values().filter(|files| files.len() >= MERGE_FILES).flatten().collect();
+        let merged: Vec<DataFile> = tiers
+            .into_values()
+            .filter(|files| files.len() >= MERGE_FILES)
+            .flatten()
+            .cloned()
+            .collect();
         if merged.is_empty() {
             return Ok(None);
         }
-        let mut rows = Vec::new();
-        for file in &merged {
-            rows.extend(self.read_file(file).await?);
+        let mut writer = FileWriter::for_merge()?;
+        let mut rows = self.rows(&merged, Scan::all());
+        while let Some(rows) = rows.try_next().await? {
+            writer.push(&rows)?;
         }
-        rows.sort_by_key(|row| row.txn);
         let version = state.version + 1;
-        let file = self.write_file(&rows, version, Compression::SNAPPY).await?;
+        let file = self.put_file(writer, version).await?;
         let mut log = LogWriter::new("OPTIMIZE", None, None)?;
         log.push(&Action::Add(add_action(&file, false)))?;
         let removed_millis = now_millis();
@@ -555,7 +523,7 @@ impl Oplog {
             datafusion::arrow::json::ReaderBuilder::new(checkpoint_schema()).build_decoder()?;
         decoder.serialize(&rows)?;
         let batch = decoder.flush()?.ok_or_else(|| Error::corrupt("oplog checkpoint: no rows"))?;
-        let bytes = encode(&batch, Compression::SNAPPY)?;
+        let bytes = encode(&batch)?;
         let size_bytes = bytes.len();
         self.put(&checkpoint_path(state.version), bytes).await?;
         let last = json!({
@@ -591,62 +559,36 @@ impl Oplog {
         Ok(())
     }
 
+    /// Streams the wanted rows of `files`, in the order of their transactions, a batch at a time.
+    ///
+    /// What is in memory at once is a row group (4 MiB or a little more) of each file whose
+    /// transactions overlap, of which compaction leaves a few dozen at most.
+    pub fn rows(
+        &self,
+        files: &[DataFile],
+        scan: Scan,
+    ) -> BoxStream<'static, Result<Vec<OplogEntry>>> {
+        rows::read(self.store.clone(), files, scan)
+    }
+
     /// Reads all rows of `files`, in the order of their transactions.
     pub async fn read_rows(&self, files: &[DataFile]) -> Result<Vec<OplogEntry>> {
-        let parts: Vec<Vec<OplogEntry>> = futures::stream::iter(files.to_vec())
-            .map(|file| async move { self.read_file(&file).await })
-            .buffer_unordered(8)
-            .try_collect()
-            .await?;
-        let mut rows: Vec<OplogEntry> = parts.into_iter().flatten().collect();
-        rows.sort_by_key(|row| row.txn);
-        Ok(rows)
+        self.rows(files, Scan::all()).try_concat().await
     }
 
-    async fn read_file(&self, file: &DataFile) -> Result<Vec<OplogEntry>> {
-        let context = format!("oplog file {}", file.path);
-        let bytes = async { self.store.get(&Path::from(file.path.as_str())).await?.bytes().await }
-            .await
-            .map_err(|error| self.failed(&context, error))?;
-        let size_bytes = bytes.len();
-        if i64::try_from(size_bytes) != Ok(file.size_bytes) {
-            return Err(Error::corrupt(format!(
-                "{context} has {size_bytes} bytes, not {}",
-                file.size_bytes
-            )));
-        }
-        let damaged = |error: datafusion::parquet::errors::ParquetError| {
-            Error::corrupt(context.clone()).with_source(error)
-        };
-        let mut rows = Vec::with_capacity(usize::try_from(file.rows).unwrap_or(0));
-        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
-            .and_then(ParquetRecordBatchReaderBuilder::build)
-            .map_err(damaged)?;
-        for batch in reader {
-            decode_rows(
-                &batch.map_err(|error| Error::corrupt(context.clone()).with_source(error))?,
-                &mut rows,
-            )
-            .map_err(|error| error.context(&context))?;
-        }
-        Ok(rows)
-    }
-
-    async fn write_file(
-        &self,
-        rows: &[OplogEntry],
-        version: u64,
-        compression: Compression,
-    ) -> Result<DataFile> {
-        let bytes = encode(&encode_rows(rows)?, compression)?;
+    /// Puts the file that `writer` has made, as one that the commit of `version` will name.
+    async fn put_file(&self, writer: FileWriter, version: u64) -> Result<DataFile> {
+        let (bytes, facts) = writer.finish()?;
         let file = DataFile {
             // The version sorts a directory listing by age; the UUID makes the name unique.
             path: format!("part-{version:020}-{}.parquet", Uuid::new_v4()),
             size_bytes: i64::try_from(bytes.len()).expect("a file fits"),
-            rows: i64::try_from(rows.len()).expect("rows fit"),
-            txn_min: rows.iter().map(|row| row.txn).min().unwrap_or(0),
-            txn_max: rows.iter().map(|row| row.txn).max().unwrap_or(0),
+            rows: facts.rows,
+            txn_min: facts.txn_min,
+            txn_max: facts.txn_max,
             modified_millis: now_millis(),
+            segments: facts.segments,
+            pieces: Some(Pieces::of(&bytes)),
         };
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         self.store
@@ -657,16 +599,24 @@ impl Oplog {
     }
 
     /// Describes a file that the log names; one written by others may lack statistics.
-    async fn data_file(
-        &self,
-        path: String,
-        size_bytes: i64,
-        modified_millis: i64,
-        stats: Option<&str>,
-    ) -> Result<DataFile> {
-        let mut file =
-            DataFile { path, size_bytes, rows: 0, txn_min: 0, txn_max: 0, modified_millis };
-        let stats: Option<Value> = stats.and_then(|stats| serde_json::from_str(stats).ok());
+    async fn data_file(&self, add: &Add) -> Result<DataFile> {
+        let tag = |name: &str| add.tags.as_ref()?.get(name)?.as_deref();
+        let pieces = tag(PIECES_TAG).map(|tag| {
+            let damaged = || Error::corrupt(format!("oplog: the checks of file {}", add.path));
+            Pieces::parse(tag).ok_or_else(damaged)
+        });
+        let mut file = DataFile {
+            path: add.path.clone(),
+            size_bytes: add.size,
+            rows: 0,
+            txn_min: i64::MIN,
+            txn_max: i64::MAX,
+            modified_millis: add.modification_time,
+            segments: tag(SEGMENTS_TAG) != Some("false"),
+            pieces: pieces.transpose()?,
+        };
+        let stats: Option<Value> =
+            add.stats.as_ref().and_then(|stats| serde_json::from_str(stats).ok());
         let number = |path: &str| stats.as_ref()?.pointer(path)?.as_i64();
         match (number("/numRecords"), number("/minValues/txn"), number("/maxValues/txn")) {
             (Some(rows), Some(txn_min), Some(txn_max)) => {
@@ -675,10 +625,10 @@ impl Oplog {
                 file.txn_max = txn_max;
             }
             _ => {
-                let rows = self.read_file(&file).await?;
+                let rows = self.read_rows(std::slice::from_ref(&file)).await?;
                 file.rows = i64::try_from(rows.len()).expect("rows fit");
-                file.txn_min = rows.iter().map(|row| row.txn).min().unwrap_or(0);
-                file.txn_max = rows.iter().map(|row| row.txn).max().unwrap_or(0);
+                file.txn_min = rows.first().map_or(0, |row| row.txn);
+                file.txn_max = rows.last().map_or(0, |row| row.txn);
             }
         }
         Ok(file)
@@ -825,12 +775,16 @@ fn add_action(file: &DataFile, data_change: bool) -> Add {
         "maxValues": {"txn": file.txn_max},
         "nullCount": {"txn": 0},
     });
+    let pieces = file.pieces.as_ref().map(|pieces| (PIECES_TAG, pieces.to_tag()));
+    let tags = [(SEGMENTS_TAG, file.segments.to_string())].into_iter().chain(pieces);
+    let tags = tags.map(|(name, value)| (name.to_owned(), Some(value)));
     Add {
         path: file.path.clone(),
         size: file.size_bytes,
         modification_time: file.modified_millis,
         data_change,
         stats: Some(stats.to_string()),
+        tags: Some(tags.collect()),
         ..Add::default()
     }
 }
@@ -897,6 +851,7 @@ fn checkpoint_schema() -> SchemaRef {
                     long("modificationTime"),
                     flag("dataChange"),
                     text("stats"),
+                    map("tags"),
                 ],
             ),
             group("remove", vec![text("path"), long("deletionTimestamp"), flag("dataChange")]),
@@ -909,119 +864,12 @@ fn parse_json(text: &str) -> Result<Value> {
     serde_json::from_str(text).map_err(|error| Error::corrupt("oplog action").with_source(error))
 }
 
-fn encode(batch: &RecordBatch, compression: Compression) -> Result<Bytes> {
-    let properties = WriterProperties::builder()
-        .set_compression(compression)
-        .set_dictionary_enabled(batch.num_rows() > 8)
-        .set_statistics_enabled(EnabledStatistics::Chunk)
-        .build();
-    let failed = |error| Error::invalid("encoding oplog rows").with_source(error);
-    let mut writer =
-        ArrowWriter::try_new(Vec::with_capacity(8192), batch.schema(), Some(properties))
-            .map_err(failed)?;
-    writer.write(batch).map_err(failed)?;
-    Ok(writer.into_inner().map_err(failed)?.into())
-}
-
-fn encode_rows(rows: &[OplogEntry]) -> Result<RecordBatch> {
-    fn text<'a>(values: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
-        let mut builder = StringBuilder::new();
-        values.for_each(|value| builder.append_option(value));
-        Arc::new(builder.finish())
-    }
-    fn long(values: impl Iterator<Item = Option<i64>>) -> ArrayRef {
-        let mut builder = Int64Builder::new();
-        values.for_each(|value| builder.append_option(value));
-        Arc::new(builder.finish())
-    }
-    let mut times = TimestampMicrosecondBuilder::new().with_timezone("UTC");
-    let mut deleted = BooleanBuilder::new();
-    let mut content = BinaryBuilder::new();
-    for row in rows {
-        times.append_value(row.timestamp);
-        deleted.append_value(row.deleted);
-        content.append_option(row.content.as_deref());
-    }
-    let ids: Vec<String> = rows.iter().map(|row| row.node_id.to_string()).collect();
-    let parents: Vec<String> = rows.iter().map(|row| row.parent_id.to_string()).collect();
-    let columns = vec![
-        long(rows.iter().map(|row| Some(row.txn))),
-        Arc::new(times.finish()),
-        text(rows.iter().map(|row| row.message.as_deref())),
-        text(ids.iter().map(|id| Some(id.as_str()))),
-        text(parents.iter().map(|id| Some(id.as_str()))),
-        text(rows.iter().map(|row| Some(row.name.as_str()))),
-        text(rows.iter().map(|row| Some(row.entry_type.as_str()))),
-        Arc::new(deleted.finish()),
-        long(rows.iter().map(|row| Some(row.version))),
-        text(rows.iter().map(|row| row.factory.as_deref())),
-        Arc::new(content.finish()),
-        text(rows.iter().map(|row| row.sha256.as_deref())),
-        long(rows.iter().map(|row| row.size)),
-        text(rows.iter().map(|row| row.arrow_schema.as_deref())),
-        text(rows.iter().map(|row| row.statistics.as_deref())),
-        text(rows.iter().map(|row| row.temporal_column.as_deref())),
-        long(rows.iter().map(|row| row.min_time)),
-        long(rows.iter().map(|row| row.max_time)),
-        text(rows.iter().map(|row| row.attributes.as_deref())),
-    ];
-    Ok(RecordBatch::try_new(oplog_schema(), columns)?)
-}
-
-/// Appends the rows of a batch, whose columns are found by name; a missing one is null.
-fn decode_rows(batch: &RecordBatch, rows: &mut Vec<OplogEntry>) -> Result<()> {
-    let schema = oplog_schema();
-    let columns: HashMap<&str, ArrayRef> = schema
-        .fields()
-        .iter()
-        .filter_map(|field| {
-            let column = batch.column_by_name(field.name())?;
-            Some(cast(column, field.data_type()).map(|column| (field.name().as_str(), column)))
-        })
-        .collect::<Result<_, _>>()?;
-    let text = |name: &str, row: usize| {
-        let column = columns.get(name)?.as_string::<i32>();
-        column.is_valid(row).then(|| column.value(row).to_owned())
-    };
-    let long = |name: &str, row: usize| {
-        let column = columns.get(name)?.as_primitive::<Int64Type>();
-        column.is_valid(row).then(|| column.value(row))
-    };
-    let time = |name: &str, row: usize| {
-        let column = columns.get(name)?.as_primitive::<TimestampMicrosecondType>();
-        column.is_valid(row).then(|| column.value(row))
-    };
-    let lacks = |name: &str, row: usize| Error::corrupt(format!("row {row} has no {name}"));
-    for row in 0..batch.num_rows() {
-        let required = |name: &str| text(name, row).ok_or_else(|| lacks(name, row));
-        rows.push(OplogEntry {
-            txn: long("txn", row).ok_or_else(|| lacks("txn", row))?,
-            timestamp: time("timestamp", row).unwrap_or(0),
-            message: text("message", row),
-            node_id: NodeId::parse(&required("node_id")?)?,
-            parent_id: NodeId::parse(&required("parent_id")?)?,
-            name: required("name")?,
-            entry_type: EntryType::parse(&required("entry_type")?)?,
-            deleted: columns
-                .get("deleted")
-                .is_some_and(|column| column.is_valid(row) && column.as_boolean().value(row)),
-            version: long("version", row).unwrap_or(1),
-            factory: text("factory", row),
-            content: columns.get("content").and_then(|column| {
-                let column = column.as_binary::<i32>();
-                column.is_valid(row).then(|| Bytes::copy_from_slice(column.value(row)))
-            }),
-            sha256: text("sha256", row),
-            size: long("size", row),
-            arrow_schema: text("arrow_schema", row),
-            statistics: text("statistics", row),
-            temporal_column: text("temporal_column", row),
-            min_time: long("min_time", row),
-            max_time: long("max_time", row),
-            attributes: text("attributes", row),
-        });
-    }
-    Ok(())
+fn encode(batch: &RecordBatch) -> Result<Bytes> {
+    let properties = rows::properties(Compression::SNAPPY, batch.num_rows() > 8).build();
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties))
+        .map_err(rows::unwritable)?;
+    writer.write(batch).map_err(rows::unwritable)?;
+    Ok(writer.into_inner().map_err(rows::unwritable)?.into())
 }
 
 fn now_millis() -> i64 {

@@ -5,10 +5,13 @@
 //! `Conflict`) and written again. Commits of one process queue for the handle's lock; those of others
 //! race for the log file's name.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::TryStreamExt;
+use futures::stream::BoxStream;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tokio::sync::Mutex;
@@ -18,7 +21,7 @@ use crate::blob::Blobs;
 use crate::entry::{NodeId, OplogEntry, now_micros};
 use crate::error::{Error, ErrorKind, Result};
 use crate::namespace::Namespace;
-use crate::oplog::{Next, Oplog, TableState, Written};
+use crate::oplog::{Next, Oplog, Scan, TableState, Written};
 use crate::snapshot::Snapshot;
 use crate::store::{Durability, DurableStore};
 use crate::transaction::Transaction;
@@ -97,10 +100,36 @@ pub struct LogEntry {
     pub txn: i64,
     /// Its time, microseconds since 1970 UTC.
     pub timestamp: i64,
-    /// The statement, or the user's words.
+    /// The statement, or the user's words; several statements are joined.
     pub message: Option<String>,
     /// Number of rows it wrote.
     pub changes: i64,
+    /// The statement of the newest of these rows.
+    last_message: Option<String>,
+}
+
+/// The longest text that the statements of one transaction are joined to.
+const MESSAGE_BYTES_MAX: usize = 4096;
+
+impl LogEntry {
+    /// Adds another row of the same transaction.
+    fn add(&mut self, row: OplogEntry) {
+        self.changes += 1;
+        if row.message == self.last_message {
+            return;
+        }
+        if let Some(statement) = &row.message {
+            let message = self.message.get_or_insert_default();
+            if message.len() < MESSAGE_BYTES_MAX {
+                let separator = if message.is_empty() { "" } else { "; " };
+                message.push_str(separator);
+                message.push_str(statement);
+            } else if !message.ends_with('…') {
+                message.push_str("; …");
+            }
+        }
+        self.last_message = row.message;
+    }
 }
 
 impl Pond {
@@ -240,11 +269,14 @@ impl Pond {
             return Ok(found.snapshot.clone());
         }
         let mut snapshot = Snapshot::default();
-        for row in self.inner.oplog.read_rows(&table.files).await? {
-            if row.txn <= txn {
-                snapshot.apply(&row)?;
-            } else if row.is_segment() {
-                snapshot.arrange(&row)?;
+        let mut rows = self.inner.oplog.rows(&table.files, Scan::up_to(txn).and_segments());
+        while let Some(batch) = rows.try_next().await? {
+            for row in batch {
+                if row.txn <= txn {
+                    snapshot.apply(&row)?;
+                } else if row.is_segment() {
+                    snapshot.arrange(&row)?;
+                }
             }
         }
         let snapshot = Arc::new(snapshot);
@@ -257,41 +289,80 @@ impl Pond {
 
     /// Returns the newest transaction that is not later than `time`.
     async fn txn_at(&self, table: &TableState, time: i64) -> Result<i64> {
-        let rows = self.inner.oplog.read_rows(&table.files).await?;
         if time > now_micros() {
             return Err(Error::not_found("that time is still to come")
                 .with_hint("leave AS OF out to read what there is now"));
         }
-        let until = rows.iter().filter(|row| row.timestamp <= time);
-        until.map(|row| row.txn).max().ok_or_else(|| {
+        let scan = Scan::all().without_content().without_facts();
+        let mut rows = self.inner.oplog.rows(&table.files, scan);
+        let mut txn = None;
+        while let Some(batch) = rows.try_next().await? {
+            match batch.iter().rev().find(|row| row.timestamp <= time) {
+                Some(row) => txn = Some(row.txn),
+                // Time and transactions grow together.
+                None => break,
+            }
+        }
+        txn.ok_or_else(|| {
             Error::not_found("the pond is younger than that")
                 .with_hint("SHOW LOG lists its transactions with their times")
         })
     }
 
-    /// Returns all rows of some nodes, oldest first.
+    /// Returns all rows of some nodes, oldest first, without their inline bytes.
+    ///
+    /// # Errors
+    /// `Corrupt`, `Io`: those of reading the oplog.
     pub async fn rows_of(&self, nodes: &[NodeId]) -> Result<Vec<OplogEntry>> {
-        self.rows(|row| nodes.contains(&row.node_id)).await
+        let scan = Scan::all().of_nodes(nodes.iter().copied()).without_content();
+        self.collect_rows(scan, |_| true).await
     }
 
-    /// Returns all rows of nodes that are called `name`, oldest first.
+    /// Returns all rows of nodes that are called `name`, oldest first, and of them who and when
+    /// alone.
+    ///
+    /// # Errors
+    /// As [`Pond::rows_of`].
     pub async fn rows_named(&self, name: &str) -> Result<Vec<OplogEntry>> {
-        self.rows(|row| row.name == name).await
+        let scan = Scan::all().without_content().without_facts();
+        self.collect_rows(scan, |row| row.name == name).await
     }
 
-    /// Returns the rows of the transactions after `first`, up to `last`, oldest first.
-    pub async fn rows_between(&self, first: i64, last: i64) -> Result<Vec<OplogEntry>> {
-        self.rows(|row| first < row.txn && row.txn <= last).await
+    /// Returns the nodes that transactions after `first`, up to `last`, wrote rows of.
+    ///
+    /// # Errors
+    /// As [`Pond::rows_of`].
+    pub async fn nodes_between(&self, first: i64, last: i64) -> Result<BTreeSet<NodeId>> {
+        let mut nodes = BTreeSet::new();
+        let scan = Scan::txns(first + 1..=last).without_content().without_facts();
+        let mut rows = self.rows(scan).await?;
+        while let Some(batch) = rows.try_next().await? {
+            nodes.extend(batch.into_iter().map(|row| row.node_id));
+        }
+        Ok(nodes)
     }
 
-    async fn rows(&self, wanted: impl Fn(&OplogEntry) -> bool) -> Result<Vec<OplogEntry>> {
+    /// Streams rows of the oplog, oldest first.
+    ///
+    /// # Errors
+    /// `Corrupt`, `Io`: those of reading the oplog.
+    pub async fn rows(&self, scan: Scan) -> Result<BoxStream<'static, Result<Vec<OplogEntry>>>> {
         let mut state = self.inner.state.lock().await;
         self.catch_up(&mut state, false).await?;
-        let table = state.table.clone();
-        drop(state);
-        let mut rows = self.inner.oplog.read_rows(&table.files).await?;
-        rows.retain(|row| wanted(row));
-        Ok(rows)
+        Ok(self.inner.oplog.rows(&state.table.files, scan))
+    }
+
+    async fn collect_rows(
+        &self,
+        scan: Scan,
+        wanted: impl Fn(&OplogEntry) -> bool,
+    ) -> Result<Vec<OplogEntry>> {
+        let mut found = Vec::new();
+        let mut rows = self.rows(scan).await?;
+        while let Some(batch) = rows.try_next().await? {
+            found.extend(batch.into_iter().filter(|row| wanted(row)));
+        }
+        Ok(found)
     }
 
     /// Begins a transaction on the newest snapshot.
@@ -346,18 +417,20 @@ impl Pond {
 
     /// Returns the transactions of the past, oldest first.
     pub async fn log(&self) -> Result<Vec<LogEntry>> {
-        let mut state = self.inner.state.lock().await;
-        self.catch_up(&mut state, false).await?;
         let mut log: Vec<LogEntry> = Vec::new();
-        for row in self.inner.oplog.read_rows(&state.table.files).await? {
-            match log.last_mut() {
-                Some(last) if last.txn == row.txn => last.changes += 1,
-                _ => log.push(LogEntry {
-                    txn: row.txn,
-                    timestamp: row.timestamp,
-                    message: row.message,
-                    changes: 1,
-                }),
+        let mut rows = self.rows(Scan::all().without_content().without_facts()).await?;
+        while let Some(batch) = rows.try_next().await? {
+            for row in batch {
+                match log.last_mut() {
+                    Some(last) if last.txn == row.txn => last.add(row),
+                    _ => log.push(LogEntry {
+                        txn: row.txn,
+                        timestamp: row.timestamp,
+                        last_message: row.message.clone(),
+                        message: row.message,
+                        changes: 1,
+                    }),
+                }
             }
         }
         Ok(log)
@@ -435,9 +508,11 @@ async fn load(oplog: &Oplog, namespace: Option<Namespace>) -> Result<State> {
 async fn fold(oplog: &Oplog) -> Result<(TableState, Snapshot)> {
     let mut table = oplog.load().await?;
     let mut snapshot = Snapshot::default();
-    for row in oplog.read_rows(&table.files).await? {
-        snapshot.apply(&row)?;
+    let mut rows = oplog.rows(&table.files, Scan::all());
+    while let Some(batch) = rows.try_next().await? {
+        batch.iter().try_for_each(|row| snapshot.apply(row))?;
     }
+    drop(rows);
     table.txn = snapshot.txn();
     table.timestamp = snapshot.timestamp();
     Ok((table, snapshot))

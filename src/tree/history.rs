@@ -124,12 +124,8 @@ impl Tree {
     pub async fn diff(&self, before: At, after: At) -> Result<Vec<DiffEntry>> {
         let (before, after) = (self.pond.as_of(before).await?, self.pond.as_of(after).await?);
         let (first, last) = (before.txn().min(after.txn()), before.txn().max(after.txn()));
-        let mut touched: BTreeSet<NodeId> = BTreeSet::new();
-        for row in self.pond.rows_between(first, last).await? {
-            touched.insert(row.node_id);
-        }
         let mut differences = BTreeMap::new();
-        for node in touched {
+        for node in self.pond.nodes_between(first, last).await? {
             let old = found(&before, node)?;
             let new = found(&after, node)?;
             let difference = match (old, new) {

@@ -141,7 +141,7 @@ impl File for Variables {
         Ok(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))
     }
 
-    async fn table_source(&self, _session: &dyn Session) -> Result<Option<TableSource>> {
+    async fn table_sources(&self, _session: &dyn Session) -> Result<Option<Vec<TableSource>>> {
         Ok(None)
     }
 }

@@ -54,8 +54,16 @@ pub struct Blobs {
 
 #[derive(Debug)]
 enum Place {
-    Local { dir: PathBuf, durability: Durability },
-    Memory { store: Arc<InMemory>, url: ObjectStoreUrl },
+    Local {
+        dir: PathBuf,
+        /// The same in the engine's words.
+        root: object_store::path::Path,
+        durability: Durability,
+    },
+    Memory {
+        store: Arc<InMemory>,
+        url: ObjectStoreUrl,
+    },
 }
 
 /// Contents that are stored: in a blob, or, if `content` is given, still to be put into their row.
@@ -69,26 +77,6 @@ pub struct Stored {
     pub content: Option<Bytes>,
     /// The blob, if it was not there before.
     pub created: Option<BlobFile>,
-}
-
-/// Where the engine finds a blob.
-#[derive(Debug, Clone)]
-pub struct BlobObject {
-    /// The URL of the object store that holds it: the engine's own `file:///` for a local pond.
-    pub url: ObjectStoreUrl,
-    /// That store.
-    pub store: Arc<dyn ObjectStore>,
-    /// Its place there.
-    pub meta: ObjectMeta,
-}
-
-impl BlobObject {
-    /// Makes the store known to an engine, unless it is the engine's own.
-    pub fn register(&self, runtime: &RuntimeEnv) {
-        if self.url != ObjectStoreUrl::local_filesystem() {
-            runtime.register_object_store(self.url.as_ref(), self.store.clone());
-        }
-    }
 }
 
 /// A file below `blobs/`.
@@ -118,9 +106,14 @@ pub struct Lock {
 }
 
 impl Blobs {
-    /// The blobs below `dir`, which is made on first use.
-    pub fn local(dir: PathBuf, durability: Durability) -> Self {
-        Self { place: Arc::new(Place::Local { dir, durability }) }
+    /// The blobs below `dir`, an absolute path, which is made on first use.
+    ///
+    /// # Errors
+    /// `Invalid` if the path cannot be one of an object store.
+    pub fn local(dir: PathBuf, durability: Durability) -> Result<Self> {
+        let root = object_store::path::Path::from_absolute_path(&dir)
+            .map_err(|error| Error::invalid(dir.display().to_string()).with_source(error))?;
+        Ok(Self { place: Arc::new(Place::Local { dir, root, durability }) })
     }
 
     /// Blobs in memory, gone with the last handle.
@@ -136,7 +129,7 @@ impl Blobs {
     /// `Io`.
     pub async fn pin(&self) -> Result<Pin> {
         match &*self.place {
-            Place::Local { dir, durability } => {
+            Place::Local { dir, durability, .. } => {
                 let dir = dir.clone();
                 let durability = *durability;
                 let lock = open_dir(dir, durability).await?;
@@ -157,7 +150,7 @@ impl Blobs {
     /// # Errors
     /// `Conflict` if one still does; `Io`.
     pub async fn lock(&self, wait: Duration) -> Result<Lock> {
-        let Place::Local { dir, durability } = &*self.place else {
+        let Place::Local { dir, durability, .. } = &*self.place else {
             return Ok(Lock { _lock: None });
         };
         let lock = open_dir(dir.clone(), *durability).await?;
@@ -196,35 +189,46 @@ impl Blobs {
         writer.finish(always_blob).await
     }
 
-    /// Returns where the engine finds a blob.
-    ///
-    /// # Errors
-    /// `Invalid` if the pond's own path cannot be one of an object store.
-    pub fn object(&self, sha256: &str, size: i64) -> Result<BlobObject> {
-        let (url, store, location) = match &*self.place {
-            Place::Local { dir, .. } => {
-                let path = blob_path(dir, sha256);
-                let location =
-                    object_store::path::Path::from_absolute_path(&path).map_err(|error| {
-                        Error::invalid(path.display().to_string()).with_source(error)
-                    })?;
-                let store: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new());
-                (ObjectStoreUrl::local_filesystem(), store, location)
+    /// Returns the URL under which the engine finds the store of the blobs; local ones are in its
+    /// own `file:///`.
+    pub fn url(&self) -> ObjectStoreUrl {
+        match &*self.place {
+            Place::Local { .. } => ObjectStoreUrl::local_filesystem(),
+            Place::Memory { url, .. } => url.clone(),
+        }
+    }
+
+    /// Makes that store known to an engine, unless it is the engine's own.
+    pub fn register(&self, runtime: &RuntimeEnv) {
+        if let Place::Memory { store, url } = &*self.place {
+            runtime.register_object_store(url.as_ref(), store.clone());
+        }
+    }
+
+    /// Returns that store.
+    pub fn store(&self) -> Arc<dyn ObjectStore> {
+        match &*self.place {
+            Place::Local { .. } => Arc::new(LocalFileSystem::new()),
+            Place::Memory { store, .. } => store.clone(),
+        }
+    }
+
+    /// Returns where a blob of `size` bytes is in that store.
+    pub fn object(&self, sha256: &str, size: i64) -> ObjectMeta {
+        let location = match &*self.place {
+            Place::Local { root, .. } => {
+                root.clone().join(sha256.get(..2).unwrap_or_default()).join(sha256)
             }
-            Place::Memory { store, url } => {
-                let store: Arc<dyn ObjectStore> = store.clone();
-                (url.clone(), store, object_store::path::Path::from(sha256))
-            }
+            Place::Memory { .. } => object_store::path::Path::from(sha256),
         };
-        let meta = ObjectMeta {
+        ObjectMeta {
             location,
             // A blob never changes, whatever its file's time says.
             last_modified: SystemTime::UNIX_EPOCH.into(),
             size: u64::try_from(size).unwrap_or(0),
             e_tag: None,
             version: None,
-        };
-        Ok(BlobObject { url, store, meta })
+        }
     }
 
     /// Streams a blob.
@@ -340,7 +344,7 @@ impl Blobs {
 
     async fn publish_small(&self, bytes: Bytes, sha256: &str) -> Result<Option<BlobFile>> {
         match &*self.place {
-            Place::Local { dir, durability } => {
+            Place::Local { dir, durability, .. } => {
                 let (dir, sha256, durability) = (dir.clone(), sha256.to_owned(), *durability);
                 spawn_blocking(move || {
                     let mut staged = stage(&dir, durability)?;
@@ -392,7 +396,7 @@ impl BlobWriter {
         }
         self.held.extend_from_slice(&chunk);
         if self.held.len() > INLINE_BYTES_MAX
-            && let Place::Local { dir, durability } = &*self.blobs.place
+            && let Place::Local { dir, durability, .. } = &*self.blobs.place
         {
             let pipeline = Pipeline::start(dir.clone(), *durability);
             let sent = pipeline.send(Bytes::from(std::mem::take(&mut self.held))).await;

@@ -291,10 +291,10 @@ impl Binding {
         }
         let session = (self.session)(self)?;
         let opens: Vec<_> =
-            paths.iter().map(|path| open_source(root, path, pattern, &session)).collect();
-        let sources: Vec<Option<TableSource>> =
+            paths.iter().map(|path| open_sources(root, path, pattern, &session)).collect();
+        let sources: Vec<Vec<TableSource>> =
             futures::stream::iter(opens).buffered(GLOB_OPENS).try_collect().await?;
-        format::open_table(&session, sources.into_iter().flatten().collect()).await
+        format::open_table(&session, sources.concat()).await
     }
 
     /// Lists tables for `information_schema`, children of dynamic directories included.
@@ -404,16 +404,16 @@ fn not_a_table(path: &PondPath) -> Error {
     ))
 }
 
-/// Opens one match of a glob; `None` for a link to a directory.
-async fn open_source(
+/// Opens one match of a glob; nothing for a link to a directory.
+async fn open_sources(
     root: &Arc<dyn Directory>,
     path: &PondPath,
     pattern: &PondPath,
     session: &SessionState,
-) -> Result<Option<TableSource>> {
-    let Node::File(file) = resolve(root, path).await? else { return Ok(None) };
-    match file.table_source(session).await? {
-        Some(source) => Ok(Some(source)),
+) -> Result<Vec<TableSource>> {
+    let Node::File(file) = resolve(root, path).await? else { return Ok(Vec::new()) };
+    match file.table_sources(session).await? {
+        Some(sources) => Ok(sources),
         None => Err(Error::unsupported(format!(
             "'{path}' matches '{pattern}', but is no file with rows of its own"
         ))),

@@ -30,7 +30,7 @@
 //! 3. DataFusion asks the [`catalog`] for each name. [`node::resolve`] walks from the root
 //!    [`node::Directory`] down, one [`node::Directory::get`] a name: `/` is a stored directory, `/host` is
 //!    opened by its factory, and what is below is the factory's business.
-//! 4. The [`node::File`] at the end says where its bytes are ([`node::File::table_source`]), and
+//! 4. The [`node::File`] at the end says where its bytes are ([`node::File::table_sources`]), and
 //!    [`format::open_table`] makes them a table that lowers to DataFusion's own scan operator, so every
 //!    pushdown of the engine works.
 //! 5. The plan runs; its batches stream to the caller, who may be `output`.

@@ -141,9 +141,9 @@ pub trait File: Debug + Send + Sync {
     /// `Unsupported` if the bytes are in no format that has rows.
     async fn table(&self, session: &dyn Session) -> Result<Arc<dyn TableProvider>>;
 
-    /// Returns where the bytes of its table are, registering their object store with `session`, so
-    /// that a glob can join many files into one scan; `None` for views.
-    async fn table_source(&self, session: &dyn Session) -> Result<Option<TableSource>>;
+    /// Returns where the bytes of its table are, one file or many, registering their object store with
+    /// `session`, so that a glob can join them with others into one scan; `None` for views.
+    async fn table_sources(&self, session: &dyn Session) -> Result<Option<Vec<TableSource>>>;
 }
 
 /// What `ls()` asks of [`Directory::walk`].

@@ -527,7 +527,7 @@ fn local_stores(dir: &Path, options: PondOptions) -> Result<(Oplog, Blobs)> {
         .map_err(|()| Error::invalid(format!("'{}' is not an absolute path", dir.display())))?;
     let store = Arc::new(DurableStore::new(&oplog_dir, options.durability).map_err(failed)?);
     let root = Arc::new(DurableStore::new(Path::new("/"), options.durability).map_err(failed)?);
-    let blobs = Blobs::local(dir.join("blobs"), options.durability);
+    let blobs = Blobs::local(dir.join("blobs"), options.durability)?;
     Ok((Oplog::new(store, root, &url), blobs))
 }
 

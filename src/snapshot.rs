@@ -201,6 +201,18 @@ impl Snapshot {
         self.pairs(node_key(SEGMENT, node)).map(|pair| decode(&pair?.1))
     }
 
+    /// Returns what changes whenever the merged files of a series do.
+    ///
+    /// # Errors
+    /// `Corrupt`, `Io`: those of the cache.
+    pub fn layout(&self, node: NodeId) -> Result<i64> {
+        let mut hasher = crc32fast::Hasher::new();
+        for pair in self.pairs(node_key(SEGMENT, node)) {
+            hasher.update(&pair?.1);
+        }
+        Ok(hasher.finalize().into())
+    }
+
     /// Iterates over the versions of a series from `first` on, oldest first.
     pub fn versions_from(
         &self,

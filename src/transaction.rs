@@ -428,7 +428,7 @@ impl Change {
 }
 
 impl NodeContent {
-    fn fill(&self, entry: OplogEntry) -> OplogEntry {
+    pub(crate) fn fill(&self, entry: OplogEntry) -> OplogEntry {
         let attributes = match &self.table {
             Some(table) => {
                 let own = self.attributes.as_deref().or(entry.attributes.as_deref());

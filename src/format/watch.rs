@@ -54,8 +54,8 @@ struct WatchedFile {
     object: ObjectMeta,
     /// Whether it is named by its content, and so cannot change.
     immutable: bool,
-    /// Whether its bytes came with it.
-    inline: bool,
+    /// Its bytes, if they came with it.
+    inline: Option<Bytes>,
     /// Whether its identity has been seen since.
     seen: AtomicBool,
 }
@@ -79,8 +79,6 @@ impl WatchedFile {
 #[derive(Debug, Clone)]
 pub(super) struct WatchedStore {
     inner: Arc<dyn ObjectStore>,
-    /// The files whose bytes came with them.
-    inline: Arc<InMemory>,
     files: Arc<HashMap<Path, WatchedFile>>,
 }
 
@@ -91,32 +89,30 @@ impl WatchedStore {
         url: &ObjectStoreUrl,
         sources: impl IntoIterator<Item = &'a TableSource>,
     ) -> Result<Self> {
-        let inline = InMemory::new();
         let files = sources.into_iter().map(|source| {
-            if let Some(bytes) = &source.inline {
-                let put = inline.put(&source.object.location, bytes.clone().into());
-                put.now_or_never().expect("memory never waits").expect("memory takes anything");
-            }
             let file = WatchedFile {
                 path: source.path.clone(),
                 object: source.object.clone(),
                 immutable: source.known.is_some() || source.inline.is_some(),
-                inline: source.inline.is_some(),
+                inline: source.inline.clone(),
                 seen: AtomicBool::new(false),
             };
             (source.object.location.clone(), file)
         });
-        let files = Arc::new(files.collect());
-        let inner = session.runtime_env().object_store(url)?;
-        Ok(Self { inner, inline: Arc::new(inline), files })
+        Ok(Self {
+            inner: session.runtime_env().object_store(url)?,
+            files: Arc::new(files.collect()),
+        })
     }
 
-    /// Returns the store that has `location`.
-    fn store_of(&self, location: &Path) -> &dyn ObjectStore {
-        match self.files.get(location) {
-            Some(file) if file.inline => self.inline.as_ref(),
-            _ => self.inner.as_ref(),
-        }
+    /// Returns the store that has `location`: for a file whose bytes came with it, one of its own.
+    async fn store_of(&self, location: &Path) -> object_store::Result<Arc<dyn ObjectStore>> {
+        let Some(bytes) = self.files.get(location).and_then(|file| file.inline.clone()) else {
+            return Ok(self.inner.clone());
+        };
+        let memory = InMemory::new();
+        memory.put(location, bytes.into()).await?;
+        Ok(Arc::new(memory))
     }
 
     /// Says in pond words what the store said of `location`.
@@ -165,7 +161,7 @@ impl ObjectStore for WatchedStore {
         location: &Path,
         options: GetOptions,
     ) -> object_store::Result<GetResult> {
-        let result = self.store_of(location).get_opts(location, options).await;
+        let result = self.store_of(location).await?.get_opts(location, options).await;
         let result = result.map_err(|error| self.explain(location, error))?;
         self.check(location, &result.meta)?;
         Ok(result)
@@ -176,7 +172,7 @@ impl ObjectStore for WatchedStore {
         location: &Path,
         ranges: &[Range<u64>],
     ) -> object_store::Result<Vec<Bytes>> {
-        let bytes = match self.store_of(location).get_ranges(location, ranges).await {
+        let bytes = match self.store_of(location).await?.get_ranges(location, ranges).await {
             Ok(bytes) => bytes,
             Err(error) => {
                 // A range beyond the end says less than that the file is shorter now.

@@ -16,6 +16,7 @@ use crate::blob::{BlobFile, Pin, Stored};
 use crate::entry::{EntryType, OplogEntry, Segment};
 use crate::error::{Error, ErrorKind, Result};
 use crate::factory::{Config, Factory, OpenContext};
+use crate::format::APPEND_TARGET_ROWS;
 use crate::path::PondPath;
 use crate::pond::At;
 use crate::snapshot::{Located, SYMLINKS_MAX, Snapshot, symlink_target};
@@ -31,7 +32,13 @@ pub struct Edit {
     pin: Option<Pin>,
     /// Blobs that were not there before.
     created: Vec<BlobFile>,
+    /// Bytes held for their rows.
+    inline_bytes: i64,
 }
+
+/// When so many bytes wait for their rows, further contents become blobs however small they are: a
+/// transaction of a million small files is held in memory until it is committed.
+const INLINE_BYTES_MAX: i64 = 64 << 20;
 
 /// A point in an edit to which it can be taken back.
 #[derive(Debug, Clone)]
@@ -61,7 +68,14 @@ impl Drop for Edit {
 
 impl Edit {
     pub(super) fn new(tree: Tree, transaction: Transaction) -> Self {
-        Self { tree, transaction, changes: Vec::new(), pin: None, created: Vec::new() }
+        Self {
+            tree,
+            transaction,
+            changes: Vec::new(),
+            pin: None,
+            created: Vec::new(),
+            inline_bytes: 0,
+        }
     }
 
     /// Returns the tree that is edited.
@@ -116,6 +130,17 @@ impl Edit {
                 self.created.clear();
                 for change in changes.iter_mut().filter(|change| change.is_written()) {
                     change.txn = Some(committed.txn);
+                }
+                // Clean-up need not wait for the merging.
+                drop(self.pin.take());
+                let appended: BTreeSet<&PondPath> = changes
+                    .iter()
+                    .filter(|change| change.status == "appended")
+                    .map(|change| &change.path)
+                    .collect();
+                for path in appended {
+                    // The append is done; what could not be merged is tried again after the next.
+                    let _ = Box::pin(self.tree.merge_series(path, APPEND_TARGET_ROWS)).await;
                 }
                 Ok(changes)
             }
@@ -448,7 +473,11 @@ impl Edit {
         always_blob: bool,
     ) -> Result<Stored> {
         self.pin().await?;
+        let always_blob = always_blob || self.inline_bytes >= INLINE_BYTES_MAX;
         let stored = self.tree.pond.blobs().put(bytes, always_blob).await?;
+        if stored.content.is_some() {
+            self.inline_bytes += stored.size;
+        }
         Ok(self.keep(stored))
     }
 

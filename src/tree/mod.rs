@@ -11,6 +11,7 @@
 mod edit;
 mod history;
 mod stored;
+mod tables;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::cache::Cache;
 use crate::entry::{EntryType, OplogEntry};
 use crate::error::{Error, Result};
 use crate::factory::{CreateContext, FactoryRegistry};
+use crate::format::OpenTables;
 use crate::node::{Directory, lookup, not_found};
 use crate::path::PondPath;
 use crate::pond::{At, LogEntry, Pond};
@@ -36,6 +38,7 @@ pub struct Tree {
     pond: Pond,
     factories: FactoryRegistry,
     cache: Arc<Cache>,
+    tables: Arc<OpenTables>,
     create: CreateContext,
 }
 
@@ -133,7 +136,13 @@ impl Tree {
             None => Cache::none(),
         };
         let create = CreateContext { base_dir: None, pond_dir };
-        Self { pond, factories: FactoryRegistry::default(), cache: Arc::new(cache), create }
+        Self {
+            pond,
+            factories: FactoryRegistry::default(),
+            cache: Arc::new(cache),
+            tables: Arc::default(),
+            create,
+        }
     }
 
     /// Sets what relative host paths are relative to: a shell's working directory.

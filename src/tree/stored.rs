@@ -1,6 +1,7 @@
 //! Stored nodes opened as [`Directory`] and [`File`], at one snapshot; dynamic ones through their
 //! factories.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -13,7 +14,9 @@ use crate::blob::Blobs;
 use crate::entry::{EntryType, NodeId, OplogEntry};
 use crate::error::{Error, Result};
 use crate::factory::{Config, FactoryRegistry, OpenContext};
-use crate::format::{self, TableFormat, TableSource};
+use crate::format::{
+    self, SeriesRows, Stored, TableFormat, TableKey, TableSource, series_sources, table_source,
+};
 use crate::node::{DirEntry, Directory, File, ListFields, Node};
 use crate::path::PondPath;
 use crate::snapshot::{Snapshot, symlink_target};
@@ -126,35 +129,112 @@ impl File for StoredFile {
     }
 
     async fn table(&self, session: &dyn Session) -> Result<Arc<dyn TableProvider>> {
-        match self.table_source(session).await? {
-            Some(source) => format::open_table(session, vec![source]).await,
-            None => Err(Error::unsupported(format!("'{}' is no table", self.path))),
+        if !is_table(&self.entry) {
+            let source = self.data_source(session)?;
+            return format::open_table(session, vec![source]).await;
         }
+        let tree = &self.view.tree;
+        self.blobs().register(session.runtime_env());
+        tree.tables.get(self.table_key()?, || self.sources())
     }
 
-    async fn table_source(&self, session: &dyn Session) -> Result<Option<TableSource>> {
+    async fn table_sources(&self, session: &dyn Session) -> Result<Option<Vec<TableSource>>> {
+        if !is_table(&self.entry) {
+            return Ok(Some(vec![self.data_source(session)?]));
+        }
+        self.blobs().register(session.runtime_env());
+        self.sources().map(Some)
+    }
+}
+
+impl StoredFile {
+    /// Returns the file whose bytes are a table by its name.
+    fn data_source(&self, session: &dyn Session) -> Result<TableSource> {
         let Some(format) = TableFormat::of_name(&self.entry.name) else {
             return Err(Error::unsupported(format!(
                 "'{}' is a {}: its name tells no format with rows",
                 self.path, self.entry.entry_type
             ))
-            .with_hint("read its bytes: pond cat"));
+            .with_hint(format!("read its bytes: pond cat '{}'", self.path)));
         };
-        let sha256 = self.entry.sha256.as_deref().unwrap_or_default();
-        let object = self.blobs().object(sha256, self.entry.size.unwrap_or(0))?;
         let inline = match self.blob()? {
             Some(_) => None,
             None => Some(self.view.snapshot.content(&self.entry)?.unwrap_or_default()),
         };
-        object.register(session.runtime_env());
-        Ok(Some(TableSource {
+        let sha256 = self.entry.sha256.as_deref().unwrap_or_default();
+        self.blobs().register(session.runtime_env());
+        Ok(TableSource {
             path: self.path.clone(),
-            store_url: object.url,
-            object: object.meta,
+            store_url: self.blobs().url(),
+            object: self.blobs().object(sha256, self.entry.size.unwrap_or(0)),
             format,
             known: None,
             inline,
+        })
+    }
+
+    /// Returns the files of the table.
+    fn sources(&self) -> Result<Vec<TableSource>> {
+        let Self { view, path, entry } = self;
+        stored_sources(self.blobs(), path, &view.snapshot, entry, 1..=entry.version)
+    }
+
+    /// Returns what tells this state of the table from others; `None` for what is not committed.
+    fn table_key(&self) -> Result<Option<TableKey>> {
+        let entry = &self.entry;
+        if entry.txn == 0 {
+            return Ok(None);
+        }
+        let layout = self.view.snapshot.layout(entry.node_id)?;
+        Ok(Some(TableKey {
+            path: self.path.clone(),
+            store_url: self.blobs().url(),
+            node: entry.node_id,
+            versions: 1..=entry.version,
+            sha256: entry.sha256.clone(),
+            changed: (entry.txn, layout),
         }))
+    }
+}
+
+/// Whether a static file is stored as Parquet with facts in its row.
+pub(super) fn is_table(entry: &OplogEntry) -> bool {
+    matches!(entry.entry_type, EntryType::FileTable | EntryType::FileSeries)
+        && entry.dynamic_factory().is_none()
+}
+
+/// Returns the files that hold the rows of a static table, or of these versions of a series.
+pub(super) fn stored_sources(
+    blobs: &Blobs,
+    path: &PondPath,
+    snapshot: &Snapshot,
+    entry: &OplogEntry,
+    versions: RangeInclusive<i64>,
+) -> Result<Vec<TableSource>> {
+    let store_url = blobs.url();
+    let location = |sha256: &str| blobs.object(sha256, 0).location;
+    let stored = Stored { path, store_url: &store_url, location: &location };
+    if entry.entry_type == EntryType::FileTable {
+        return Ok(vec![table_source(stored, entry)?]);
+    }
+    series_sources(stored, versions, &Versions { snapshot, node: entry.node_id })
+}
+
+/// The rows of one series in a snapshot.
+struct Versions<'a> {
+    snapshot: &'a Snapshot,
+    node: NodeId,
+}
+
+impl SeriesRows for Versions<'_> {
+    fn segments(&self) -> Result<Vec<OplogEntry>> {
+        self.snapshot.segments(self.node).collect()
+    }
+
+    fn versions(&self, versions: RangeInclusive<i64>) -> Result<Vec<OplogEntry>> {
+        let last = *versions.end();
+        let rows = self.snapshot.versions_from(self.node, *versions.start());
+        rows.take_while(|row| row.as_ref().map_or(true, |row| row.version <= last)).collect()
     }
 }
 

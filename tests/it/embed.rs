@@ -180,7 +180,10 @@ impl File for Meddler {
         Ok(Arc::new(MemTable::try_new(schema, vec![vec![]])?))
     }
 
-    async fn table_source(&self, _session: &dyn Session) -> pond::Result<Option<TableSource>> {
+    async fn table_sources(
+        &self,
+        _session: &dyn Session,
+    ) -> pond::Result<Option<Vec<TableSource>>> {
         Ok(None)
     }
 }

@@ -717,7 +717,7 @@ impl File for View {
         Ok(Arc::new(MemTable::try_new(self.0.schema(), vec![vec![self.0.clone(); 3]])?))
     }
 
-    async fn table_source(&self, _: &dyn Session) -> Result<Option<TableSource>> {
+    async fn table_sources(&self, _: &dyn Session) -> Result<Option<Vec<TableSource>>> {
         Ok(None)
     }
 }

@@ -12,4 +12,5 @@ mod oplog;
 mod samples;
 mod scan;
 mod slt;
+mod tables;
 mod tidy;

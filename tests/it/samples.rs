@@ -184,14 +184,14 @@ impl File for SampleFile {
     }
 
     async fn table(&self, session: &dyn Session) -> Result<Arc<dyn TableProvider>> {
-        match self.table_source(session).await? {
-            Some(source) => open_table(session, vec![source]).await,
+        match self.table_sources(session).await? {
+            Some(sources) => open_table(session, sources).await,
             None => Err(Error::unsupported(format!("'{}' has no rows", self.path))
                 .with_hint("tables end in .csv here")),
         }
     }
 
-    async fn table_source(&self, session: &dyn Session) -> Result<Option<TableSource>> {
+    async fn table_sources(&self, session: &dyn Session) -> Result<Option<Vec<TableSource>>> {
         let Some(format) = TableFormat::of_name(self.path.name()) else { return Ok(None) };
         // One store for each node, named by its path.
         let name: String = self.path.as_str().chars().filter(char::is_ascii_alphanumeric).collect();
@@ -199,7 +199,7 @@ impl File for SampleFile {
         session.runtime_env().register_object_store(url.as_ref(), self.store.clone());
         let location = object_store::path::Path::from(self.location.as_str());
         let object = self.store.head(&location).await;
-        Ok(Some(TableSource {
+        Ok(Some(vec![TableSource {
             path: self.path.clone(),
             store_url: url,
             object: object
@@ -207,6 +207,6 @@ impl File for SampleFile {
             format,
             known: None,
             inline: None,
-        }))
+        }]))
     }
 }

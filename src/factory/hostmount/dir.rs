@@ -485,8 +485,8 @@ impl File for HostFile {
         open_table(session, vec![source]).await
     }
 
-    async fn table_source(&self, session: &dyn Session) -> Result<Option<TableSource>> {
-        self.source(session).await.map(Some)
+    async fn table_sources(&self, session: &dyn Session) -> Result<Option<Vec<TableSource>>> {
+        Ok(Some(vec![self.source(session).await?]))
     }
 }
 

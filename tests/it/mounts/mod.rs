@@ -71,7 +71,8 @@ impl Mounted {
     /// Prepares a file for a table scan.
     pub async fn source(&self, path: &str) -> pond::Result<(TableSource, Arc<dyn ObjectStore>)> {
         let state = self.context.state();
-        let source = self.file(path).await?.table_source(&state).await?.expect("it is no view");
+        let source =
+            self.file(path).await?.table_sources(&state).await?.expect("it is no view").remove(0);
         let store = state.runtime_env().object_store(&source.store_url).unwrap();
         Ok((source, store))
     }

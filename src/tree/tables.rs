@@ -1,0 +1,319 @@
+//! Tables and series: rows become Parquet in a blob and facts in a row of the oplog, and the
+//! versions of a series are merged as they become many.
+//!
+//! Rows stream: they are encoded, hashed and written as they come. After an append has been
+//! committed, whoever made it merges what is due ([`next_merge`]) in a transaction of its own, which
+//! changes no rows; losing that race to another writer costs nothing.
+
+use std::ops::RangeInclusive;
+
+use bytes::Bytes;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::prelude::SessionContext;
+use futures::stream::BoxStream;
+
+use super::edit::{Edit, WriteMode, expect_type};
+use super::stored::{is_table, stored_sources};
+use super::{Change, Tree};
+use crate::entry::{EntryType, OplogEntry, TableFacts};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{
+    EncodedTable, KnownTable, Merge, MergeFile, Part, Stored as Place, detect_temporal,
+    facts_of_parquet, next_merge, stored_table, table_source,
+};
+use crate::path::PondPath;
+use crate::snapshot::Snapshot;
+use crate::transaction::NodeContent;
+
+impl Edit {
+    /// Writes rows as a `file:table`, or as a version of a `file:series`, as which the node is known,
+    /// or as which `entry_type` or the path's ending tells (`.series`, else a table).
+    ///
+    /// A series is ordered by `temporal_column`: by default the one it has already, or else the one
+    /// called `timestamp`. An append of no rows changes nothing.
+    ///
+    /// # Errors
+    /// Those of [`Edit::write_bytes`]; `Invalid` for a series without a temporal column, or whose
+    /// columns do not go with those it has; whatever the producer of the rows reports.
+    pub async fn write_table(
+        &mut self,
+        path: &PondPath,
+        mode: WriteMode,
+        entry_type: Option<EntryType>,
+        temporal_column: Option<&str>,
+        rows: SendableRecordBatchStream,
+    ) -> Result<Change> {
+        let (path, before) = self.target(path, mode).await?;
+        let entry_type = table_type(&path, before.as_ref(), entry_type, mode)?;
+        let about = |error: Error| error.context(format!("'{path}'"));
+        let temporal = match entry_type {
+            EntryType::FileSeries => {
+                let wanted = wanted_temporal(&path, before.as_ref(), temporal_column)?;
+                Some(detect_temporal(&rows.schema(), wanted).map_err(about)?)
+            }
+            _ => None,
+        };
+        self.pin().await?;
+        let mut encoded = EncodedTable::new(rows, temporal.as_deref()).map_err(about)?;
+        let mut writer = self.tree.pond.blobs().writer();
+        while let Some(bytes) = encoded.next().await? {
+            writer.write(bytes).await?;
+        }
+        let facts = encoded.finish()?;
+        if mode == WriteMode::Append && is_empty(&facts)? {
+            return Ok(self.done("unchanged", path));
+        }
+        let stored = writer.finish(true).await?;
+        let content = NodeContent::file(entry_type, self.keep(stored), Some(facts));
+        self.write_rows(path, before, mode, content)
+    }
+
+    /// Writes a Parquet file as it is, byte for byte; see [`Edit::write_table`].
+    ///
+    /// # Errors
+    /// Those of [`Edit::write_table`]; `Invalid` for what is no Parquet file.
+    pub async fn write_parquet(
+        &mut self,
+        path: &PondPath,
+        mode: WriteMode,
+        entry_type: Option<EntryType>,
+        temporal_column: Option<&str>,
+        bytes: BoxStream<'static, Result<Bytes>>,
+    ) -> Result<Change> {
+        let (path, before) = self.target(path, mode).await?;
+        let entry_type = table_type(&path, before.as_ref(), entry_type, mode)?;
+        let stored = self.store(bytes, true).await?;
+        let blobs = self.tree.pond.blobs();
+        let object = blobs.object(&stored.sha256, stored.size);
+        let wanted = wanted_temporal(&path, before.as_ref(), temporal_column)?;
+        let facts = facts_of_parquet(blobs.store(), &object, &path, |schema| match entry_type {
+            EntryType::FileSeries => detect_temporal(schema, wanted).map(Some),
+            _ => Ok(None),
+        })
+        .await?;
+        if mode == WriteMode::Append && is_empty(&facts)? {
+            return Ok(self.done("unchanged", path));
+        }
+        let content = NodeContent::file(entry_type, stored, Some(facts));
+        self.write_rows(path, before, mode, content)
+    }
+
+    fn write_rows(
+        &mut self,
+        path: PondPath,
+        before: Option<OplogEntry>,
+        mode: WriteMode,
+        content: NodeContent,
+    ) -> Result<Change> {
+        match before {
+            Some(before) if mode == WriteMode::Append => {
+                self.check_columns(&path, &before, &content)?;
+                self.transaction.append(&path, content)?;
+                Ok(self.done("appended", path))
+            }
+            before => self.write(path, before.is_some(), content),
+        }
+    }
+
+    /// Checks that a new version of a series can be read together with the others.
+    fn check_columns(
+        &self,
+        path: &PondPath,
+        before: &OplogEntry,
+        content: &NodeContent,
+    ) -> Result<()> {
+        let blobs = self.tree.pond.blobs();
+        let snapshot = self.transaction.view();
+        let mut sources = stored_sources(blobs, path, snapshot, before, 1..=before.version)?;
+        let row = OplogEntry { sha256: content.sha256.clone(), ..content.fill(before.clone()) };
+        let store_url = blobs.url();
+        let location = |sha256: &str| blobs.object(sha256, 0).location;
+        let place = Place { path, store_url: &store_url, location: &location };
+        sources.push(table_source(place, &row)?);
+        stored_table(sources).map(drop)
+    }
+}
+
+impl Tree {
+    /// Merges the small files of the series at `path` into files of about `target_rows` rows, as far
+    /// as it is due. Returns the number of files written. What a reader sees, now or of the past, does
+    /// not change.
+    ///
+    /// # Errors
+    /// `NotFound`; `Unsupported` for what is no static series; those of reading and writing it.
+    pub async fn merge_series(&self, path: &PondPath, target_rows: u64) -> Result<usize> {
+        let mut written = 0;
+        loop {
+            let snapshot = self.pond.snapshot().await?;
+            let entry = self.require(&snapshot, path).await?;
+            if !is_table(&entry) || entry.entry_type != EntryType::FileSeries {
+                return Err(Error::unsupported(format!("'{path}' is no static series")));
+            }
+            let files = series_files(&snapshot, &entry)?;
+            let parts: Vec<Part> = files.iter().map(|file| file.part.clone()).collect();
+            let Some(versions) = next_merge(&parts, target_rows) else { return Ok(written) };
+            let merged: Vec<SeriesFile> = files
+                .into_iter()
+                .filter(|file| versions.contains(file.part.versions.start()))
+                .collect();
+            match self.merge_files(path, &snapshot, &entry, merged).await {
+                Ok(()) => written += 1,
+                // Another writer merges them, or the series is gone.
+                Err(error) if error.kind() == ErrorKind::Conflict => return Ok(written),
+                Err(error) => return Err(error.context(format!("merging '{path}'"))),
+            }
+        }
+    }
+
+    async fn merge_files(
+        &self,
+        path: &PondPath,
+        snapshot: &Snapshot,
+        entry: &OplogEntry,
+        files: Vec<SeriesFile>,
+    ) -> Result<()> {
+        let blobs = self.pond.blobs();
+        let session = SessionContext::new().state();
+        blobs.register(session.runtime_env());
+        let temporal_column = entry.temporal_column.as_deref().ok_or_else(|| {
+            Error::corrupt(format!("series '{path}' does not say which column orders it"))
+        })?;
+        let (first, last) = match (files.first(), files.last()) {
+            (Some(first), Some(last)) => (*first.part.versions.start(), *last.part.versions.end()),
+            _ => return Ok(()),
+        };
+        let mut inputs = Vec::with_capacity(files.len());
+        for SeriesFile { part, runs } in files {
+            for source in stored_sources(blobs, path, snapshot, entry, part.versions)? {
+                inputs.push(MergeFile { source, runs: runs.clone() });
+            }
+        }
+        let message = format!("merge versions {first} to {last} of '{path}'");
+        let mut edit = self.begin(Some(message)).await?;
+        edit.pin().await?;
+        let mut merge = Merge::new(&session, inputs, temporal_column).await?;
+        let mut writer = blobs.writer();
+        while let Some(bytes) = merge.next().await? {
+            writer.write(bytes).await?;
+        }
+        let (facts, segment) = merge.finish()?;
+        let stored = writer.finish(true).await?;
+        let content = NodeContent::file(EntryType::FileSeries, edit.keep(stored), Some(facts));
+        edit.transaction.merge(entry, segment, content)?;
+        edit.commit().await.map(drop)
+    }
+}
+
+/// One file of a series, and whose rows are in it.
+struct SeriesFile {
+    part: Part,
+    runs: Vec<(i64, i64)>,
+}
+
+impl SeriesFile {
+    fn new(
+        versions: RangeInclusive<i64>,
+        rows: i64,
+        row: &OplogEntry,
+        runs: Vec<(i64, i64)>,
+    ) -> Self {
+        let rows = u64::try_from(rows).unwrap_or_default();
+        let bytes = row.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
+        Self { part: Part { versions, rows, bytes }, runs }
+    }
+}
+
+/// Returns the files of a series in the order of their versions: merged ones, and those of versions
+/// that are in none.
+fn series_files(snapshot: &Snapshot, entry: &OplogEntry) -> Result<Vec<SeriesFile>> {
+    let mut files: Vec<SeriesFile> = Vec::new();
+    let mut next = 1;
+    for row in snapshot.segments(entry.node_id) {
+        let row = row?;
+        let Some(segment) = row.segment()? else { continue };
+        own_files(snapshot, entry, next..=segment.from - 1, &mut files)?;
+        // Rows of no version are what a copy of the series as of an earlier time left behind.
+        let runs: Vec<_> = segment.runs.into_iter().filter(|(version, _)| *version > 0).collect();
+        let rows = runs.iter().map(|(_, rows)| rows).sum();
+        files.push(SeriesFile::new(segment.from..=segment.to, rows, &row, runs));
+        next = segment.to + 1;
+    }
+    own_files(snapshot, entry, next..=entry.version, &mut files)?;
+    Ok(files)
+}
+
+/// Adds the files of versions that are in no merged one.
+fn own_files(
+    snapshot: &Snapshot,
+    entry: &OplogEntry,
+    versions: RangeInclusive<i64>,
+    files: &mut Vec<SeriesFile>,
+) -> Result<()> {
+    for row in snapshot.versions_from(entry.node_id, *versions.start()) {
+        let row = row?;
+        if row.version > *versions.end() {
+            break;
+        }
+        let rows = row_count(&row.table_facts().unwrap_or_default())?;
+        let runs = vec![(row.version, rows)];
+        files.push(SeriesFile::new(row.version..=row.version, rows, &row, runs));
+    }
+    Ok(())
+}
+
+/// Returns the number of rows that a row of the oplog tells of.
+fn row_count(facts: &TableFacts) -> Result<i64> {
+    let known = KnownTable::from_facts(facts)?;
+    let rows = known.statistics.num_rows.get_value().copied().unwrap_or_default();
+    Ok(i64::try_from(rows).unwrap_or(i64::MAX))
+}
+
+fn is_empty(facts: &TableFacts) -> Result<bool> {
+    Ok(row_count(facts)? == 0)
+}
+
+/// Returns what kind of table is to be written at `path`.
+fn table_type(
+    path: &PondPath,
+    before: Option<&OplogEntry>,
+    wanted: Option<EntryType>,
+    mode: WriteMode,
+) -> Result<EntryType> {
+    let by_name = || match path.name().rsplit_once('.') {
+        Some((_, ending)) if ending.eq_ignore_ascii_case("series") => EntryType::FileSeries,
+        _ => EntryType::FileTable,
+    };
+    let Some(before) = before else { return Ok(wanted.unwrap_or_else(by_name)) };
+    let kind = match (wanted, before.entry_type) {
+        (Some(wanted), _) => wanted,
+        (None, kind @ (EntryType::FileTable | EntryType::FileSeries)) => kind,
+        (None, _) => by_name(),
+    };
+    expect_type(path, before, kind)?;
+    match (mode, kind) {
+        (WriteMode::Append, EntryType::FileTable) => {
+            Err(Error::unsupported(format!("'{path}' is a table: a version of it is all of it")))
+        }
+        (WriteMode::Replace, EntryType::FileSeries) => Err(Error::unsupported(format!(
+            "'{path}' is a series: its versions are appended, not replaced"
+        ))
+        .with_hint(format!("remove it first: DROP TABLE '{path}'"))),
+        _ => Ok(kind),
+    }
+}
+
+/// Returns the temporal column that a series has, or that was asked for.
+fn wanted_temporal<'a>(
+    path: &PondPath,
+    before: Option<&'a OplogEntry>,
+    wanted: Option<&'a str>,
+) -> Result<Option<&'a str>> {
+    let has = before.and_then(|before| before.temporal_column.as_deref());
+    match (has, wanted) {
+        (Some(has), Some(wanted)) if !has.eq_ignore_ascii_case(wanted) => {
+            Err(Error::invalid(format!("'{path}' is ordered by '{has}', not by '{wanted}'")))
+        }
+        (Some(has), _) => Ok(Some(has)),
+        (None, wanted) => Ok(wanted),
+    }
+}

@@ -9,6 +9,8 @@ mod formats;
 mod model;
 mod mounts;
 mod oplog;
+mod probe;
 mod samples;
+mod series;
 mod slt;
 mod tidy;

@@ -18,23 +18,37 @@
 //! values are all dates is dropped, and a JSON column that first appears after the sample is not
 //! seen.
 //!
-//! What is left out: formats without rows (their bytes can be read, and that is all), and writing.
+//! Tables of the pond itself are Parquet files that never change and of which their rows in the oplog
+//! tell all that planning needs ([`KnownTable`]). [`series_sources`] finds the files of a series,
+//! [`stored_table`] makes one table of them, [`EncodedTable`] writes them, and [`Merge`] makes one file
+//! of many.
+//!
+//! What is left out: formats without rows (their bytes can be read, and that is all), and writing any
+//! other format than Parquet.
 
 mod arrow;
 mod csv;
+mod facts;
+mod inspect;
 mod json;
+mod memo;
+mod merge;
 mod parquet;
+mod policy;
+mod series;
+mod statistics;
+mod stored;
 mod table;
 mod text;
 mod watch;
 mod widen;
+mod write;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::Statistics;
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::object_store::ObjectStoreUrl;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
@@ -43,8 +57,17 @@ use object_store::ObjectMeta;
 use crate::error::{Error, Result};
 use crate::node::File;
 use crate::path::PondPath;
+pub use facts::KnownTable;
+pub use inspect::facts_of_parquet;
+pub use merge::{Merge, MergeFile};
+pub use policy::{APPEND_TARGET_ROWS, MAINTAIN_TARGET_ROWS, Part, next_merge};
+pub use series::{
+    OpenTables, SeriesRows, Stored, TableKey, series_sources, stored_table, table_source,
+};
+use stored::StoredTable;
 use table::FileTable;
 use watch::WatchedStore;
+pub use write::{EncodedTable, TableWriter, detect_temporal};
 
 /// How a file's bytes make rows.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,20 +103,9 @@ pub struct TableSource {
     /// How its bytes make rows.
     pub format: TableFormat,
     /// What is known without reading it.
-    pub known: Option<KnownTable>,
+    pub known: Option<Arc<KnownTable>>,
     /// Its bytes, where they are in no store: `object` is only their name then.
     pub inline: Option<Bytes>,
-}
-
-/// What the pond knows of a Parquet file that it wrote, so that planning opens no file.
-///
-/// Only for files that never change: they are not watched.
-#[derive(Debug, Clone)]
-pub struct KnownTable {
-    /// The columns, with text as `Utf8View` and bytes as `BinaryView`.
-    pub schema: SchemaRef,
-    /// Row count and column bounds, in the order of `schema`.
-    pub statistics: Arc<Statistics>,
 }
 
 /// The endings of compressed text.
@@ -171,6 +183,11 @@ pub async fn open_table(
     if sources.is_empty() {
         return Err(Error::invalid("a table needs at least one file"));
     }
+    let stored_together =
+        |source: &TableSource| source.known.is_some() && source.store_url == sources[0].store_url;
+    if sources.iter().all(stored_together) {
+        return Ok(Arc::new(StoredTable::new(sources)?));
+    }
     sources.sort_by(|a, b| a.path.cmp(&b.path));
     let concurrency = session.config_options().execution.meta_fetch_concurrency.get();
     let files: Vec<OpenedFile> = stream::iter(sources)
@@ -179,7 +196,11 @@ pub async fn open_table(
         .buffered(concurrency)
         .try_collect()
         .await?;
-    let schema = widen::unite(&files)?;
+    let schema = widen::unite(files.iter().map(|file| widen::FileColumns {
+        path: &file.source.path,
+        schema: &file.schema,
+        guessed: file.is_guessed(),
+    }))?;
     Ok(Arc::new(FileTable::new(schema, files)))
 }
 

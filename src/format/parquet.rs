@@ -1,32 +1,43 @@
-//! Parquet: columns and statistics from the footer, and rows encoded as they come.
+//! Parquet: columns and statistics from the footer, and the engine's sources of Parquet files.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::stats::Precision;
-use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
+use datafusion::common::{ColumnStatistics, Statistics};
 use datafusion::config::TableParquetOptions;
+use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use datafusion::datasource::physical_plan::parquet::{
-    CachedParquetFileReaderFactory, transform_binary_to_string, transform_schema_to_view,
+    CachedParquetFileReaderFactory, ParquetFileMetrics, ParquetFileReaderFactory,
+    ParquetRowSelection, transform_binary_to_string, transform_schema_to_view,
 };
 use datafusion::datasource::physical_plan::{FileSource, ParquetSource};
 use datafusion::datasource::provider_as_source;
-use datafusion::error::DataFusionError;
-use datafusion::execution::SendableRecordBatchStream;
+use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::execution::cache::SchemaFingerprint;
 use datafusion::execution::cache::TableScopedPath;
-use datafusion::execution::cache::cache_manager::CachedFileMetadata;
+use datafusion::execution::cache::cache_manager::{CachedFileMetadata, FileMetadataCache};
 use datafusion::logical_expr::LogicalPlanBuilder;
-use datafusion::parquet::arrow::{ArrowWriter, parquet_to_arrow_schema};
-use datafusion::parquet::file::metadata::ParquetMetaData;
+use datafusion::parquet::arrow::arrow_reader::ArrowReaderOptions;
+use datafusion::parquet::arrow::async_reader::AsyncFileReader;
+use datafusion::parquet::arrow::parquet_to_arrow_schema;
+use datafusion::parquet::errors::{ParquetError, Result as ParquetResult};
+use datafusion::parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 use datafusion::physical_plan::execute_stream;
-use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream, StreamExt};
+use object_store::{ObjectMeta, ObjectStore};
 
-use super::{FileKind, OpenedFile, TableSource, WatchedStore};
+use super::write::{PAGE_ROWS, ROW_GROUP_ROWS};
+use super::{
+    EncodedTable, FileKind, KnownTable, OpenedFile, TableSource, WatchedStore, statistics,
+};
 use crate::error::Result;
 
 /// Reads the footer of a file, or finds it in the engine's cache.
@@ -79,23 +90,143 @@ pub(super) fn file_source(
     Arc::new(source)
 }
 
+/// Returns the engine's source of stored files with these columns; with `range`, it applies filters
+/// itself.
+pub(super) fn stored_source(
+    session: &dyn Session,
+    store: &WatchedStore,
+    schema: &SchemaRef,
+    range: bool,
+) -> Arc<dyn FileSource> {
+    let readers = StoredReaders {
+        store: Arc::new(store.clone()),
+        footers: session.runtime_env().cache_manager.get_file_metadata_cache(),
+    };
+    let mut options: TableParquetOptions = session.default_table_options().parquet;
+    options.global.pushdown_filters |= range;
+    let source = ParquetSource::new(schema.clone())
+        .with_table_parquet_options(options)
+        .with_parquet_file_reader_factory(Arc::new(readers));
+    Arc::new(source)
+}
+
+/// Readers of stored files, which read a footer once, and with it the page index: the engine's own
+/// leave that out and then read it for each query.
+#[derive(Debug)]
+struct StoredReaders {
+    store: Arc<dyn ObjectStore>,
+    footers: Arc<FileMetadataCache>,
+}
+
+impl ParquetFileReaderFactory for StoredReaders {
+    fn create_reader(
+        &self,
+        partition: usize,
+        file: PartitionedFile,
+        size_hint: Option<usize>,
+        metrics: &ExecutionPlanMetricsSet,
+    ) -> EngineResult<Box<dyn AsyncFileReader + Send>> {
+        let location = file.object_meta.location.as_ref();
+        Ok(Box::new(StoredReader {
+            metrics: ParquetFileMetrics::new(partition, location, metrics),
+            store: self.store.clone(),
+            footers: self.footers.clone(),
+            object: file.object_meta,
+            size_hint,
+        }))
+    }
+}
+
+struct StoredReader {
+    metrics: ParquetFileMetrics,
+    store: Arc<dyn ObjectStore>,
+    footers: Arc<FileMetadataCache>,
+    object: ObjectMeta,
+    size_hint: Option<usize>,
+}
+
+impl AsyncFileReader for StoredReader {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
+        let ranges = self.get_byte_ranges(vec![range]);
+        async move { Ok(ranges.await?.swap_remove(0)) }.boxed()
+    }
+
+    fn get_byte_ranges(
+        &mut self,
+        ranges: Vec<Range<u64>>,
+    ) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
+        let bytes: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+        self.metrics.bytes_scanned.add(usize::try_from(bytes).unwrap_or(usize::MAX));
+        async move {
+            let bytes = self.store.get_ranges(&self.object.location, &ranges).await;
+            bytes.map_err(|error| ParquetError::External(Box::new(error)))
+        }
+        .boxed()
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        _: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
+        async move {
+            DFParquetMetadata::new(&self.store, &self.object)
+                .with_file_metadata_cache(Some(self.footers.clone()))
+                .with_metadata_size_hint(self.size_hint)
+                .with_page_index_policy(Some(PageIndexPolicy::Optional))
+                .fetch_metadata()
+                .await
+                .map_err(|error| ParquetError::External(Box::new(error)))
+        }
+        .boxed()
+    }
+}
+
+/// Returns about how many bytes the footer and the page index of a stored file take, which are read
+/// at once; what is short of them is read by a second call.
+pub(super) fn footer_bytes(rows: usize, columns: usize) -> usize {
+    let row_groups = rows.div_ceil(ROW_GROUP_ROWS);
+    let pages = rows.div_ceil(PAGE_ROWS) + row_groups;
+    1536 + columns * (128 + 112 * row_groups + 24 * pages)
+}
+
+/// Restricts a file to the rows that are the table's.
+pub(super) fn select_rows(file: PartitionedFile, known: &KnownTable) -> PartitionedFile {
+    match &known.rows {
+        Some(rows) => file.with_extension(ParquetRowSelection::new(rows.as_ref().clone())),
+        None => file,
+    }
+}
+
 /// Returns row count and bounds of a file, in the columns of the table.
 pub(super) fn statistics(
     session: &dyn Session,
     file: &OpenedFile,
     footer: Option<&ParquetMetaData>,
-    table_schema: &Schema,
+    table_schema: &SchemaRef,
 ) -> Result<Arc<Statistics>> {
     let own = match (&file.source.known, footer) {
         (Some(known), _) => known.statistics.clone(),
         (None, Some(footer)) => footer_statistics(session, file, footer)?,
         (None, None) => return Ok(Arc::new(Statistics::new_unknown(table_schema))),
     };
+    if file.source.known.is_some() {
+        return statistics::convert(&own, &file.schema, table_schema);
+    }
     let columns = table_schema.fields().iter().map(|field| {
         match file.schema.column_with_name(field.name()) {
             Some((index, own_field)) => {
+                let (from, to) = (own_field.data_type(), field.data_type());
                 let column = own.column_statistics[index].clone();
-                convert(column, own_field.data_type(), field.data_type())
+                let column = statistics::convert_column(column, from, to);
+                if !from.is_floating() && !to.is_floating() {
+                    return column;
+                }
+                // A footer's bounds leave NaN out, which the engine's maximum does not.
+                ColumnStatistics {
+                    min_value: column.min_value.to_inexact(),
+                    max_value: column.max_value.to_inexact(),
+                    ..column
+                }
             }
             None => {
                 ColumnStatistics { null_count: own.num_rows, ..ColumnStatistics::new_unknown() }
@@ -134,34 +265,6 @@ fn footer_statistics(
     Ok(statistics)
 }
 
-/// Carries a column's statistics over to the type that it has in the table.
-fn convert(column: ColumnStatistics, from: &DataType, to: &DataType) -> ColumnStatistics {
-    let keeps_order = from == to
-        || from.is_numeric() && to.is_numeric()
-        || from.is_temporal() && to.is_temporal()
-        || !from.is_numeric() && !from.is_temporal() && !from.is_nested();
-    let bound = |bound: Precision<ScalarValue>| {
-        let bound = match from == to {
-            true => bound,
-            false if keeps_order => bound.cast_to(to).unwrap_or(Precision::Absent),
-            false => Precision::Absent,
-        };
-        // A footer's bounds leave NaN out, which the engine's maximum does not.
-        if from.is_floating() || to.is_floating() { bound.to_inexact() } else { bound }
-    };
-    ColumnStatistics {
-        null_count: column.null_count,
-        min_value: bound(column.min_value),
-        max_value: bound(column.max_value),
-        distinct_count: column.distinct_count,
-        byte_size: column.byte_size,
-        sum_value: Precision::Absent,
-    }
-}
-
-/// The size in memory at which a row group is written out.
-const ROW_GROUP_BYTES: usize = 32 * 1024 * 1024;
-
 /// Runs a whole-table scan and encodes its rows.
 pub(super) async fn encode(
     table: Arc<dyn TableProvider>,
@@ -169,33 +272,9 @@ pub(super) async fn encode(
 ) -> Result<BoxStream<'static, Result<Bytes>>> {
     let plan = LogicalPlanBuilder::scan("rows", provider_as_source(table), None)?.build()?;
     let plan = session.create_physical_plan(&plan).await?;
-    let rows = execute_stream(plan, session.task_ctx())?;
-    let writer =
-        ArrowWriter::try_new(Vec::new(), rows.schema(), None).map_err(DataFusionError::from)?;
-    let encoded = stream::try_unfold(Some((rows, writer)), |state| async move {
-        let Some((rows, writer)) = state else { return Ok(None) };
-        encode_next(rows, writer).await.map(Some)
+    let encoded = EncodedTable::new(execute_stream(plan, session.task_ctx())?, None)?;
+    let parts = stream::try_unfold(encoded, |mut encoded| async move {
+        Ok(encoded.next().await?.map(|part| (part, encoded)))
     });
-    Ok(encoded.boxed())
-}
-
-type Encoding = (SendableRecordBatchStream, ArrowWriter<Vec<u8>>);
-
-/// Encodes up to the next row group, or to the end.
-async fn encode_next(
-    mut rows: SendableRecordBatchStream,
-    mut writer: ArrowWriter<Vec<u8>>,
-) -> Result<(Bytes, Option<Encoding>)> {
-    while let Some(batch) = rows.try_next().await? {
-        writer.write(&batch).map_err(DataFusionError::from)?;
-        if writer.in_progress_size() >= ROW_GROUP_BYTES {
-            writer.flush().map_err(DataFusionError::from)?;
-        }
-        let encoded = std::mem::take(writer.inner_mut());
-        if !encoded.is_empty() {
-            return Ok((Bytes::from(encoded), Some((rows, writer))));
-        }
-    }
-    let encoded = writer.into_inner().map_err(DataFusionError::from)?;
-    Ok((Bytes::from(encoded), None))
+    Ok(parts.boxed())
 }

@@ -152,13 +152,21 @@ impl Scan {
             .map(|file| {
                 let part = PartitionedFile::new_from_meta(file.source.object.clone());
                 Ok(match &file.kind {
-                    FileKind::Parquet(footer) if session.config().collect_statistics() => part
-                        .with_statistics(parquet::statistics(
-                            session,
-                            file,
-                            footer.as_deref(),
-                            &self.schema,
-                        )?),
+                    FileKind::Parquet(footer) => {
+                        let part = match &file.source.known {
+                            Some(known) => parquet::select_rows(part, known),
+                            None => part,
+                        };
+                        match session.config().collect_statistics() {
+                            true => part.with_statistics(parquet::statistics(
+                                session,
+                                file,
+                                footer.as_deref(),
+                                &self.schema,
+                            )?),
+                            false => part,
+                        }
+                    }
                     _ => part,
                 })
             })

@@ -23,7 +23,7 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::object_store::ObjectStoreUrl;
-use datafusion::datasource::physical_plan::{FileOpener, FileScanConfig, FileSource};
+use datafusion::datasource::physical_plan::{FileGroup, FileOpener, FileScanConfig, FileSource};
 use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, PhysicalSortExpr};
@@ -31,6 +31,7 @@ use datafusion::physical_plan::filter_pushdown::FilterPushdownPropagation;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::{DisplayFormatType, PhysicalExpr, SortOrderPushdownResult};
 use datafusion_datasource::TableSchema;
+use datafusion_datasource::file_groups::FileGroupPartitioner;
 use datafusion_datasource::morsel::{
     Morsel, MorselPlan, MorselPlanner, Morselizer, PendingMorselPlanner,
 };
@@ -49,7 +50,7 @@ use crate::path::PondPath;
 
 /// A file as it was when it was opened.
 #[derive(Debug)]
-struct WatchedFile {
+pub(super) struct WatchedFile {
     path: PondPath,
     object: ObjectMeta,
     /// Whether it is named by its content, and so cannot change.
@@ -61,6 +62,23 @@ struct WatchedFile {
 }
 
 impl WatchedFile {
+    /// Returns the files to watch by their location.
+    pub(super) fn watch<'a>(
+        sources: impl IntoIterator<Item = &'a TableSource>,
+    ) -> HashMap<Path, WatchedFile> {
+        let files = sources.into_iter().map(|source| {
+            let file = WatchedFile {
+                path: source.path.clone(),
+                object: source.object.clone(),
+                immutable: source.known.is_some() || source.inline.is_some(),
+                inline: source.inline.clone(),
+                seen: AtomicBool::new(false),
+            };
+            (source.object.location.clone(), file)
+        });
+        files.collect()
+    }
+
     fn check(&self, now: &ObjectMeta) -> Result<()> {
         self.seen.store(true, Ordering::Relaxed);
         let then = &self.object;
@@ -89,20 +107,16 @@ impl WatchedStore {
         url: &ObjectStoreUrl,
         sources: impl IntoIterator<Item = &'a TableSource>,
     ) -> Result<Self> {
-        let files = sources.into_iter().map(|source| {
-            let file = WatchedFile {
-                path: source.path.clone(),
-                object: source.object.clone(),
-                immutable: source.known.is_some() || source.inline.is_some(),
-                inline: source.inline.clone(),
-                seen: AtomicBool::new(false),
-            };
-            (source.object.location.clone(), file)
-        });
-        Ok(Self {
-            inner: session.runtime_env().object_store(url)?,
-            files: Arc::new(files.collect()),
-        })
+        Self::new(session, url, Arc::new(WatchedFile::watch(sources)))
+    }
+
+    /// Watches `files`, which are all in the store registered for `url`.
+    pub(super) fn new(
+        session: &dyn Session,
+        url: &ObjectStoreUrl,
+        files: Arc<HashMap<Path, WatchedFile>>,
+    ) -> Result<Self> {
+        Ok(Self { inner: session.runtime_env().object_store(url)?, files })
     }
 
     /// Returns the store that has `location`: for a file whose bytes came with it, one of its own.
@@ -274,7 +288,12 @@ pub(super) struct WatchedSource {
     store: WatchedStore,
     /// The columns of CSV files, which their reader's errors only count.
     csv_columns: Option<SchemaRef>,
+    /// Whether the scan is cut into partitions where the plan asks for them, and not before.
+    splitting: bool,
 }
+
+/// What a partition of its own is worth: so many bytes of a stored file are a few milliseconds.
+const SPLIT_BYTES_MIN: usize = 1024 * 1024;
 
 impl WatchedSource {
     pub(super) fn new(
@@ -282,7 +301,13 @@ impl WatchedSource {
         store: WatchedStore,
         csv_columns: Option<SchemaRef>,
     ) -> Self {
-        Self { inner, store, csv_columns }
+        Self { inner, store, csv_columns, splitting: false }
+    }
+
+    /// Cuts the scan into partitions where the plan asks for them: the largest group into parts that
+    /// follow each other, so that an order of its rows is one of each part.
+    pub(super) fn splitting(self) -> Self {
+        Self { splitting: true, ..self }
     }
 
     fn wrap(&self, inner: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
@@ -353,7 +378,26 @@ impl FileSource for WatchedSource {
         ordering: Option<LexOrdering>,
         config: &FileScanConfig,
     ) -> EngineResult<Option<FileScanConfig>> {
-        self.inner.repartitioned(partitions, size_min, ordering, config)
+        if !self.splitting {
+            return self.inner.repartitioned(partitions, size_min, ordering, config);
+        }
+        let groups = &config.file_groups;
+        let size = |group: &FileGroup| group.iter().map(PartitionedFile::effective_size).sum();
+        let Some(largest) = (0..groups.len()).max_by_key(|at| -> u64 { size(&groups[*at]) }) else {
+            return Ok(None);
+        };
+        if groups.len() >= partitions {
+            return Ok(None);
+        }
+        let parts = FileGroupPartitioner::new()
+            .with_target_partitions(partitions - groups.len() + 1)
+            .with_repartition_file_min_size(size_min.min(SPLIT_BYTES_MIN))
+            .repartition_file_groups(&groups[largest..=largest]);
+        Ok(parts.map(|parts| {
+            let mut config = config.clone();
+            config.file_groups.splice(largest..=largest, parts);
+            config
+        }))
     }
 
     fn try_pushdown_filters(

@@ -10,9 +10,18 @@ use datafusion::arrow::datatypes::{
     DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit,
 };
 
-use super::OpenedFile;
 use crate::error::{Error, Result};
 use crate::path::PondPath;
+
+/// The columns of one file, to be united with others.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FileColumns<'a> {
+    /// The file, for errors.
+    pub(super) path: &'a PondPath,
+    pub(super) schema: &'a SchemaRef,
+    /// Whether the types are a reading of text, and not what the writer said.
+    pub(super) guessed: bool,
+}
 
 /// A column of the united table.
 struct Column<'a> {
@@ -22,15 +31,33 @@ struct Column<'a> {
     guessed: bool,
     /// The file that first had it, for errors.
     from: &'a PondPath,
-    /// How many files have it.
+    /// How many files have it, of those with columns of their own.
     files: usize,
 }
 
 /// Returns the columns of all files, in the order in which they first appear.
-pub(super) fn unite(files: &[OpenedFile]) -> Result<SchemaRef> {
+///
+/// # Errors
+/// `Invalid` if two types of a column do not widen to one.
+pub(super) fn unite<'a>(files: impl Iterator<Item = FileColumns<'a>>) -> Result<SchemaRef> {
+    // A thousand versions mostly have the very same columns.
+    let mut distinct: Vec<FileColumns> = Vec::new();
+    for file in files {
+        let same = |other: &FileColumns| {
+            Arc::ptr_eq(other.schema, file.schema) && other.guessed == file.guessed
+        };
+        if !distinct.last().is_some_and(same) && !distinct.iter().any(same) {
+            distinct.push(file);
+        }
+    }
+    if let [only] = distinct.as_slice()
+        && !only.guessed
+    {
+        return Ok(only.schema.clone());
+    }
     let mut columns: Vec<Column> = Vec::new();
     let mut places = std::collections::HashMap::new();
-    for file in files {
+    for file in &distinct {
         for field in file.schema.fields() {
             let place = *places.entry(field.name().as_str()).or_insert(columns.len());
             match columns.get_mut(place) {
@@ -38,8 +65,8 @@ pub(super) fn unite(files: &[OpenedFile]) -> Result<SchemaRef> {
                     name: field.name(),
                     data_type: field.data_type().clone(),
                     nullable: field.is_nullable(),
-                    guessed: file.is_guessed(),
-                    from: &file.source.path,
+                    guessed: file.guessed,
+                    from: file.path,
                     files: 1,
                 }),
                 Some(column) => column.add(field, file)?,
@@ -47,7 +74,7 @@ pub(super) fn unite(files: &[OpenedFile]) -> Result<SchemaRef> {
         }
     }
     // A file without any column holds no rows either: an empty text.
-    let with_rows = files.iter().filter(|file| !file.schema.fields().is_empty()).count();
+    let with_rows = distinct.iter().filter(|file| !file.schema.fields().is_empty()).count();
     let fields: Fields = columns
         .into_iter()
         .map(|column| {
@@ -60,23 +87,23 @@ pub(super) fn unite(files: &[OpenedFile]) -> Result<SchemaRef> {
 }
 
 impl<'a> Column<'a> {
-    fn add(&mut self, field: &Field, file: &'a OpenedFile) -> Result<()> {
+    fn add(&mut self, field: &Field, file: &FileColumns) -> Result<()> {
         let (ours, theirs) = (&self.data_type, field.data_type());
-        let guessed = self.guessed || file.is_guessed();
+        let guessed = self.guessed || file.guessed;
         let widened = match widen(ours, theirs, guessed) {
             Some(widened) => widened,
             None if guessed && is_scalar(ours) && is_scalar(theirs) => DataType::Utf8View,
             None => {
                 return Err(Error::invalid(format!(
                     "'{}': column '{}' is {theirs}, but {ours} in '{}'",
-                    file.source.path, self.name, self.from,
+                    file.path, self.name, self.from,
                 ))
                 .with_hint("name fewer files, or cast each of them in a query with UNION ALL"));
             }
         };
         self.data_type = widened;
         self.nullable |= field.is_nullable();
-        self.guessed &= file.is_guessed();
+        self.guessed &= file.guessed;
         self.files += 1;
         Ok(())
     }

@@ -1,10 +1,8 @@
 //! Files as tables: every format, many files as one table by column name, and what becomes of bytes
 //! that are not what they claim, or that change while they are read.
 
-use std::fmt;
-use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -23,17 +21,15 @@ use datafusion::parquet::file::properties::WriterProperties;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
-use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult,
-};
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use pond::entry::EntryType;
 use pond::format::{KnownTable, TableFormat, TableSource, open_table, read};
 use pond::node::{DirEntry, File};
 use pond::path::PondPath;
 use pond::{Error, ErrorKind, Result};
+
+use crate::probe::ProbeStore;
 
 /// A session with one store of files, reads of which are counted.
 struct Files {
@@ -130,96 +126,6 @@ fn rows(batch: &RecordBatch) -> Vec<String> {
         values.collect::<Vec<_>>().join("|")
     };
     (0..batch.num_rows()).map(row).collect()
-}
-
-/// A store that counts reads, and can be told to panic or to change a file.
-#[derive(Debug, Default)]
-struct ProbeStore {
-    inner: InMemory,
-    reads: AtomicUsize,
-    panics: AtomicBool,
-    /// A file to overwrite once the next read has been answered.
-    change: Mutex<Option<(Path, Vec<u8>)>>,
-}
-
-impl ProbeStore {
-    async fn change(&self) {
-        let change = self.change.lock().unwrap().take();
-        if let Some((at, bytes)) = change {
-            self.inner.put(&at, PutPayload::from(bytes)).await.unwrap();
-        }
-    }
-
-    fn count(&self) {
-        self.reads.fetch_add(1, Ordering::Relaxed);
-        assert!(!self.panics.load(Ordering::Relaxed), "the store was told to");
-    }
-}
-
-impl fmt::Display for ProbeStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("probe")
-    }
-}
-
-#[async_trait]
-impl ObjectStore for ProbeStore {
-    async fn get_opts(&self, at: &Path, options: GetOptions) -> object_store::Result<GetResult> {
-        if options.head {
-            return self.inner.get_opts(at, options).await;
-        }
-        self.count();
-        let result = self.inner.get_opts(at, options).await;
-        self.change().await;
-        result
-    }
-
-    async fn get_ranges(
-        &self,
-        at: &Path,
-        ranges: &[Range<u64>],
-    ) -> object_store::Result<Vec<Bytes>> {
-        self.count();
-        let bytes = self.inner.get_ranges(at, ranges).await;
-        self.change().await;
-        bytes
-    }
-
-    async fn put_opts(
-        &self,
-        at: &Path,
-        payload: PutPayload,
-        options: PutOptions,
-    ) -> object_store::Result<PutResult> {
-        self.inner.put_opts(at, payload, options).await
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        at: &Path,
-        options: PutMultipartOptions,
-    ) -> object_store::Result<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(at, options).await
-    }
-
-    fn delete_stream(
-        &self,
-        at: BoxStream<'static, object_store::Result<Path>>,
-    ) -> BoxStream<'static, object_store::Result<Path>> {
-        self.inner.delete_stream(at)
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        self.inner.list(prefix)
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, a: &Path, b: &Path, o: CopyOptions) -> object_store::Result<()> {
-        self.inner.copy_opts(a, b, o).await
-    }
 }
 
 fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
@@ -636,7 +542,8 @@ async fn a_known_table_is_planned_without_a_read() {
     let statistics = datafusion::physical_plan::statistics::StatisticsContext::new()
         .compute(plan.as_ref(), &Default::default())
         .unwrap();
-    let known = KnownTable { schema: opened.schema(), statistics };
+    let known =
+        Arc::new(KnownTable { schema: opened.schema(), statistics, sorted_by: None, rows: None });
 
     let fresh = Files { session: SessionContext::new(), ..files };
     fresh.session.register_object_store(fresh.url.as_ref(), fresh.store.clone());

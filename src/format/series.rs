@@ -77,7 +77,10 @@ pub fn series_sources(
             own_files(stored, next..=segment.from - 1, rows, &mut sources)?;
         }
         let wanted = segment.from.max(next)..=segment.to.min(last);
-        sources.push(match wanted == (segment.from..=segment.to) {
+        // A copy of a series as of an earlier time has segments with rows of versions it has not.
+        let is_whole = wanted == (segment.from..=segment.to)
+            && segment.runs.iter().all(|(version, _)| wanted.contains(version));
+        sources.push(match is_whole {
             true => table_source(stored, &row)?,
             false => part_of_segment(stored, &row, &segment, wanted, rows)?,
         });

@@ -21,22 +21,17 @@
 //! A table without some of the columns (written before they existed) is read by name, the missing
 //! ones null; the first commit adds them to the table's schema.
 
+mod log;
 mod rows;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::parquet::arrow::ArrowWriter;
-use datafusion::parquet::basic::Compression;
-use deltalake::DeltaTableError;
 use deltalake::kernel::transaction::TransactionError;
-use deltalake::kernel::{Action, Add, EagerSnapshot, Remove};
+use deltalake::kernel::{Action, Add, Remove};
 use deltalake::logstore::{
     CommitOrBytes, LogStoreRef, StorageConfig, commit_uri_from_version, default_logstore,
-    get_actions,
 };
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
@@ -50,6 +45,7 @@ use uuid::Uuid;
 use crate::entry::OplogEntry;
 use crate::error::{Error, ErrorKind, Result};
 
+use log::{LogWriter, Replay, checkpoint_path, parse_json};
 use rows::{COLUMNS, FileWriter, Pieces};
 pub use rows::{Scan, oplog_schema};
 
@@ -59,6 +55,16 @@ pub const CHECKPOINT_COMMITS: u64 = 32;
 const MERGE_FILES: usize = 16;
 /// A file with more rows than this is never merged again.
 const MERGE_ROWS_MAX: i64 = 1 << 20;
+/// A merged file is no larger than this, for it is made in memory; one of half the size is left alone.
+const MERGE_BYTES_MAX: i64 = 32 << 20;
+/// Where the log is.
+const LOG_DIR: &str = "_delta_log";
+/// Names the newest checkpoint, for other readers.
+const LAST_CHECKPOINT: &str = "_delta_log/_last_checkpoint";
+/// Property of the table: the first transaction whose state can still be seen.
+const EXPIRED_BEFORE: &str = "pond.expiredBefore";
+/// Property of the table: its time.
+const EXPIRED_TIME: &str = "pond.expiredTime";
 /// Tag of a file in the log: the CRCs of its pieces.
 const PIECES_TAG: &str = "pond.crc32";
 /// Tag of a file in the log: `false` if no row in it is a segment's.
@@ -66,7 +72,7 @@ const SEGMENTS_TAG: &str = "pond.segments";
 /// How long a compacted file stays readable for those who planned with it.
 const TOMBSTONE_MILLIS: i64 = 5 * 60 * 1000;
 /// More tombstones than this are not kept, whatever their age.
-const TOMBSTONES_MAX: usize = 128;
+const TOMBSTONES_MAX: usize = 512;
 /// Age after which a file that no commit names is taken for a killed writer's.
 const ORPHAN_MILLIS: i64 = 60 * 60 * 1000;
 
@@ -90,11 +96,29 @@ pub struct DataFile {
     pieces: Option<Pieces>,
 }
 
-/// A file that compaction took out of the table and that is still on disk.
+/// A file that was taken out of the table and that is still on disk.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Tombstone {
     path: String,
     removed_millis: i64,
+}
+
+impl Tombstone {
+    fn new(remove: &Remove) -> Self {
+        Self {
+            path: remove.path.clone(),
+            removed_millis: remove.deletion_timestamp.unwrap_or_else(now_millis),
+        }
+    }
+}
+
+/// History that was given up on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expired {
+    /// The first transaction whose state can still be seen.
+    pub before: i64,
+    /// Its time, microseconds since 1970 UTC.
+    pub timestamp: i64,
 }
 
 /// What a handle knows of the Delta table: enough to commit and to read, without asking the log.
@@ -156,6 +180,56 @@ pub enum Next {
     Newest,
     /// The state cannot be continued: load it again.
     Stale,
+}
+
+/// The versions of the log that are there.
+#[derive(Debug, Default)]
+struct LogListing {
+    logs: BTreeSet<u64>,
+    checkpoints: BTreeSet<u64>,
+}
+
+impl LogListing {
+    fn newest(&self) -> Option<u64> {
+        self.logs.last().max(self.checkpoints.last()).copied()
+    }
+}
+
+/// New files in the place of old ones, in the making.
+struct Rewrite<'a> {
+    oplog: &'a Oplog,
+    version: u64,
+    writer: Option<FileWriter>,
+    added: Vec<DataFile>,
+    removed: Vec<DataFile>,
+}
+
+impl<'a> Rewrite<'a> {
+    fn new(oplog: &'a Oplog, version: u64) -> Self {
+        Self { oplog, version, writer: None, added: Vec::new(), removed: Vec::new() }
+    }
+
+    /// Appends rows of transactions that are not below those before.
+    async fn push(&mut self, rows: Vec<OplogEntry>) -> Result<()> {
+        let Some(first) = rows.first() else { return Ok(()) };
+        // All rows of a transaction stay in one file.
+        let full = |writer: &FileWriter| writer.is_full() && writer.txn_max() < first.txn;
+        if self.writer.as_ref().is_some_and(full) {
+            self.end_file().await?;
+        }
+        let writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => FileWriter::for_merge()?,
+        };
+        self.writer.insert(writer).push(rows)
+    }
+
+    async fn end_file(&mut self) -> Result<()> {
+        if let Some(writer) = self.writer.take() {
+            self.added.push(self.oplog.put_file(writer, self.version).await?);
+        }
+        Ok(())
+    }
 }
 
 /// A handle on the Delta table; it holds no state.
@@ -224,82 +298,127 @@ impl Oplog {
 
     /// Reads the newest state from the table itself: the slow way, for when the cache is gone.
     ///
+    /// If the newest checkpoint is damaged, the one before it and the log since give the same state.
+    ///
     /// # Errors
-    /// `NotFound` if there is no table; `Corrupt` if it is not an oplog.
+    /// `NotFound` if there is no table; `Corrupt`, naming the file, if something that is needed is
+    /// missing or is not what was written; `Unsupported` if another program upgraded the table.
     pub async fn load(&self) -> Result<TableState> {
-        let snapshot = match EagerSnapshot::try_new(self.log.as_ref(), None).await {
-            Ok(snapshot) => snapshot,
-            Err(DeltaTableError::NotATable(_) | DeltaTableError::InvalidTableLocation(_)) => {
-                return Err(Error::not_found(format!("no pond at {}", self.log.root_url())));
-            }
-            Err(error) => return Err(self.failed("loading the oplog", error)),
+        let listing = self.list_log().await?;
+        let Some(newest) = listing.newest() else {
+            return Err(Error::not_found(format!("no pond at {}", self.log.root_url())));
         };
-        let version = snapshot.version();
-        let mut files = Vec::new();
-        for file in snapshot.log_data().iter() {
-            let (path, stats) = (file.path().into_owned(), file.stats());
-            let (size, modification_time) = (file.size(), file.modification_time());
-            let stats = stats.map(|stats| stats.to_string());
-            let add = Add { path, size, modification_time, stats, ..Add::default() };
-            files.push(self.data_file(&add).await?);
+        let mut damage = None;
+        for checkpoint in listing.checkpoints.iter().rev().copied().map(Some).chain([None]) {
+            match self.replay(checkpoint, newest, &listing).await {
+                Ok(state) => return Ok(state),
+                Err(error) if error.kind() == ErrorKind::Corrupt => damage.get_or_insert(error),
+                Err(error) => return Err(error),
+            };
         }
-        let metadata = serde_json::to_value(snapshot.metadata())
-            .map_err(|error| Error::corrupt("oplog metadata").with_source(error))?;
-        let protocol = serde_json::to_value(snapshot.protocol())
-            .map_err(|error| Error::corrupt("oplog protocol").with_source(error))?;
-        let log = self.read_log(version).await?.ok_or_else(|| {
-            Error::corrupt(format!("oplog: the log file of version {version} is missing"))
-        })?;
+        Err(damage.expect("at least one replay was tried"))
+    }
+
+    /// Replays the log from a checkpoint, or from the beginning, to version `newest`.
+    async fn replay(
+        &self,
+        checkpoint: Option<u64>,
+        newest: u64,
+        listing: &LogListing,
+    ) -> Result<TableState> {
+        let mut replay = match checkpoint {
+            Some(version) => {
+                let path = checkpoint_path(version);
+                log::decode_checkpoint(version, self.read_checkpoint(&path).await?)?.0
+            }
+            None => Replay::default(),
+        };
+        let first = checkpoint.map_or(0, |version| version + 1);
+        for version in first..newest {
+            for action in log::parse_log(version, &self.read_listed(version, listing).await?)? {
+                replay.apply(action)?;
+            }
+        }
+        let newest_log = self.read_listed(newest, listing).await?;
+        let actions = log::parse_log(newest, &newest_log)?;
+        if checkpoint != Some(newest) {
+            actions.into_iter().try_for_each(|action| replay.apply(action))?;
+        }
+        let mut files = Vec::new();
+        for add in replay.adds.values() {
+            files.push(self.data_file(add).await?);
+        }
+        let lacks = |what| Error::corrupt(format!("the oplog has no {what}"));
+        let mut tombstones: Vec<Tombstone> = replay.tombstones.into_values().collect();
+        tombstones.sort_by_key(|tombstone| tombstone.removed_millis);
+        let mut checkpoints = listing.checkpoints.iter().rev().copied();
         let mut state = TableState {
-            version,
-            log_crc: crc32fast::hash(&log),
+            version: newest,
+            log_crc: crc32fast::hash(&newest_log),
             txn: files.iter().map(|file| file.txn_max).max().unwrap_or(0),
             timestamp: 0,
             files,
-            tombstones: Vec::new(),
-            checkpoint: 0,
-            checkpoint_before: 0,
-            log_floor: version,
-            metadata: metadata.to_string(),
-            protocol: protocol.to_string(),
+            tombstones,
+            checkpoint: checkpoints.next().unwrap_or(0),
+            checkpoint_before: checkpoints.next().unwrap_or(0),
+            log_floor: listing.logs.first().copied().unwrap_or(newest),
+            metadata: replay.metadata.ok_or_else(|| lacks("metadata"))?,
+            protocol: replay.protocol.ok_or_else(|| lacks("protocol"))?,
         };
-        self.find_leftovers(&mut state).await?;
+        self.find_orphans(&mut state).await?;
         Ok(state)
     }
 
-    /// Lists the table once, to learn what clean-up has to do: old log files, and data files that
-    /// nothing names (a writer was killed, or the record of a compaction went with the cache).
-    async fn find_leftovers(&self, state: &mut TableState) -> Result<()> {
-        let known: HashSet<&str> = state.files.iter().map(|file| file.path.as_str()).collect();
-        let now = now_millis();
-        let mut checkpoints = Vec::new();
-        let listing = self.store.list_with_delimiter(None).await;
-        for object in listing.map_err(|error| self.failed("listing the oplog", error))?.objects {
-            let age = now - object.last_modified.timestamp_millis();
-            let name = object.location.as_ref();
-            if name.ends_with(".parquet") && !known.contains(name) && age > ORPHAN_MILLIS {
-                state.tombstones.push(Tombstone {
-                    path: name.to_owned(),
-                    removed_millis: object.last_modified.timestamp_millis(),
-                });
-            }
-        }
-        let mut logs = self.store.list(Some(&Path::from("_delta_log")));
-        while let Some(object) = logs.next().await {
+    async fn list_log(&self) -> Result<LogListing> {
+        let mut listing = LogListing::default();
+        let mut files = self.store.list(Some(&Path::from(LOG_DIR)));
+        while let Some(object) = files.next().await {
             let object = object.map_err(|error| self.failed("listing the oplog", error))?;
             let name = object.location.filename().unwrap_or_default();
-            let Some(version) = name.get(..20).and_then(|digits| digits.parse::<u64>().ok()) else {
-                continue;
-            };
+            let digits = name.get(..20).filter(|it| it.bytes().all(|byte| byte.is_ascii_digit()));
+            let Some(version) = digits.and_then(|digits| digits.parse().ok()) else { continue };
             match &name[20..] {
-                ".json" => state.log_floor = state.log_floor.min(version),
-                ".checkpoint.parquet" => checkpoints.push(version),
-                _ => {}
+                ".json" => listing.logs.insert(version),
+                ".checkpoint.parquet" => listing.checkpoints.insert(version),
+                _ => false,
+            };
+        }
+        Ok(listing)
+    }
+
+    async fn read_checkpoint(&self, path: &Path) -> Result<Bytes> {
+        match async { self.store.get(path).await?.bytes().await }.await {
+            Ok(bytes) => Ok(bytes),
+            Err(object_store::Error::NotFound { .. }) => Err(missing(path)),
+            Err(error) => Err(self.failed("reading the oplog", error)),
+        }
+    }
+
+    async fn read_listed(&self, version: u64, listing: &LogListing) -> Result<Bytes> {
+        let log = match listing.logs.contains(&version) {
+            true => self.read_log(version).await?,
+            false => None,
+        };
+        log.ok_or_else(|| missing(&commit_uri_from_version(Some(version))))
+    }
+
+    /// Lists the table once, for data files that nothing names: a writer was killed, or the record
+    /// of their removal is gone.
+    async fn find_orphans(&self, state: &mut TableState) -> Result<()> {
+        let mut known: HashSet<&str> = state.files.iter().map(|file| file.path.as_str()).collect();
+        known.extend(state.tombstones.iter().map(|tombstone| tombstone.path.as_str()));
+        let now = now_millis();
+        let listing = self.store.list_with_delimiter(None).await;
+        let mut orphans = Vec::new();
+        for object in listing.map_err(|error| self.failed("listing the oplog", error))?.objects {
+            let modified_millis = object.last_modified.timestamp_millis();
+            let name = object.location.as_ref();
+            let is_orphan = name.ends_with(".parquet") && !known.contains(name);
+            if is_orphan && now - modified_millis > ORPHAN_MILLIS {
+                orphans.push(Tombstone { path: name.to_owned(), removed_millis: modified_millis });
             }
         }
-        checkpoints.sort_unstable();
-        state.checkpoint = checkpoints.pop().unwrap_or(0);
-        state.checkpoint_before = checkpoints.pop().unwrap_or(0);
+        state.tombstones.splice(..0, orphans);
         Ok(())
     }
 
@@ -329,8 +448,12 @@ impl Oplog {
             metadata: None,
             protocol: None,
         };
-        let actions =
-            get_actions(version, &log).map_err(|error| self.failed("reading the oplog", error))?;
+        let actions = log::parse_log(version, &log)?;
+        let gone = |action: &Action| matches!(action, Action::Remove(gone) if gone.data_change);
+        if actions.iter().any(gone) {
+            // Someone took rows out of the table: fold it again from what is left.
+            return Ok(Next::Stale);
+        }
         for action in actions {
             match action {
                 Action::Add(add) => {
@@ -348,23 +471,10 @@ impl Oplog {
                     }
                     commit.added.push(file);
                 }
-                // Someone took rows out of the table: fold it again from what is left.
-                Action::Remove(remove) if remove.data_change => return Ok(Next::Stale),
-                Action::Remove(remove) => commit.removed.push(Tombstone {
-                    path: remove.path,
-                    removed_millis: remove.deletion_timestamp.unwrap_or_else(now_millis),
-                }),
-                Action::Metadata(metadata) => {
-                    commit.metadata =
-                        Some(serde_json::to_string(&metadata).map_err(|error| {
-                            Error::corrupt("oplog metadata").with_source(error)
-                        })?);
-                }
+                Action::Remove(remove) => commit.removed.push(Tombstone::new(&remove)),
+                Action::Metadata(metadata) => commit.metadata = Some(log::to_json(&metadata)?),
                 Action::Protocol(protocol) => {
-                    commit.protocol =
-                        Some(serde_json::to_string(&protocol).map_err(|error| {
-                            Error::corrupt("oplog protocol").with_source(error)
-                        })?);
+                    commit.protocol = Some(log::parse_protocol(&protocol)?);
                 }
                 _ => {}
             }
@@ -382,29 +492,31 @@ impl Oplog {
             log.push(&json!({"metaData": metadata}))?;
         }
         let mut writer = FileWriter::for_commit(rows.len())?;
-        writer.push(&rows)?;
+        writer.write(&rows)?;
         let file = self.put_file(writer, version).await?;
         log.push(&Action::Add(add_action(&file, true)))?;
-        let path = file.path.clone();
+        let files = vec![file];
         let commit = Commit {
             version,
             log_crc: 0,
             rows,
-            added: vec![file],
+            added: files.clone(),
             removed: Vec::new(),
             metadata: metadata.map(|metadata| metadata.to_string()),
             protocol: None,
         };
         let written = self.write_log(commit, log.finish()).await;
-        self.drop_unless_committed(&written, path).await;
+        self.drop_unless_committed(&written, &files).await;
         written
     }
 
-    /// Deletes a data file that no commit will name. After an error the commit may be there all the
-    /// same, so the file stays; if it is not, `find_leftovers` finds it.
-    async fn drop_unless_committed(&self, written: &Result<Written>, path: String) {
+    /// Deletes data files that no commit will name. After an error the commit may be there all the
+    /// same, so they stay; if it is not, they are found as orphans.
+    async fn drop_unless_committed(&self, written: &Result<Written>, files: &[DataFile]) {
         if matches!(written, Ok(Written::Lost | Written::Stale)) {
-            let _ = self.store.delete(&Path::from(path)).await;
+            for file in files {
+                let _ = self.store.delete(&Path::from(file.path.as_str())).await;
+            }
         }
     }
 
@@ -419,12 +531,12 @@ impl Oplog {
         {
             Ok(()) => {}
             Err(TransactionError::VersionAlreadyExists(_)) => return Ok(Written::Lost),
-            Err(error) => return Err(self.failed("writing the oplog", error)),
+            Err(error) => return Err(unsure(self.failed("writing the oplog", error))),
         }
-        if self.has_log(version - 1).await? {
+        if self.has_log(version - 1).await.map_err(unsure)? {
             return Ok(Written::Done(commit));
         }
-        self.delete(&commit_uri_from_version(Some(version))).await?;
+        self.delete(&commit_uri_from_version(Some(version))).await.map_err(unsure)?;
         Ok(Written::Stale)
     }
 
@@ -436,52 +548,85 @@ impl Oplog {
     /// Compacts, writes a checkpoint and cleans up, as far as each is due; applies to `state` what it
     /// did and returns the compaction's commit, if there was one.
     ///
-    /// A race lost to another writer leaves the rest to the next time.
+    /// A race lost to another writer leaves the rest to the next time. A compaction that fails does
+    /// not keep the log from being cut: its error comes last.
     pub async fn maintain(&self, state: &mut TableState) -> Result<Option<Commit>> {
-        let compacted = match self.compact(state).await? {
-            Some(Written::Done(commit)) => {
+        let compacted = match self.compact(state).await {
+            Ok(Some(Written::Done(commit))) => {
                 state.apply(&commit)?;
-                Some(commit)
+                Ok(Some(commit))
             }
-            Some(_) => return Ok(None),
-            None => None,
+            Ok(Some(_)) => return Ok(None),
+            Ok(None) => Ok(None),
+            Err(error) => Err(error),
         };
-        self.write_checkpoint(state).await?;
+        let (bytes, last) = log::encode_checkpoint(state)?;
+        self.put(&checkpoint_path(state.version), bytes).await?;
+        self.put(&Path::from(LAST_CHECKPOINT), last.into()).await?;
         state.checkpoint_before = state.checkpoint;
         state.checkpoint = state.version;
         self.clean_up(state).await?;
-        Ok(compacted)
+        compacted
+    }
+
+    /// Returns the groups of files that compaction would merge now, each into one file.
+    pub fn mergeable<'a>(&self, state: &'a TableState) -> Vec<Vec<&'a DataFile>> {
+        let mut tiers: HashMap<u32, Vec<&DataFile>> = HashMap::new();
+        for file in &state.files {
+            if file.rows <= MERGE_ROWS_MAX && file.size_bytes < MERGE_BYTES_MAX / 2 {
+                tiers.entry(file.rows.max(1).ilog2() / MERGE_FILES.ilog2()).or_default().push(file);
+            }
+        }
+        let mut groups = Vec::new();
+        for mut files in tiers.into_values().filter(|files| files.len() >= MERGE_FILES) {
+            files.sort_by_key(|file| file.txn_min);
+            let mut bytes = 0;
+            // Two always fit, and what is left out is too large a sum to be merged again.
+            files.retain(|file| {
+                bytes += file.size_bytes;
+                bytes <= MERGE_BYTES_MAX
+            });
+            groups.push(files);
+        }
+        groups
     }
 
     async fn compact(&self, state: &TableState) -> Result<Option<Written>> {
-        let mut tiers: HashMap<u32, Vec<&DataFile>> = HashMap::new();
-        for file in state.files.iter().filter(|file| file.rows <= MERGE_ROWS_MAX) {
-            tiers.entry(file.rows.max(1).ilog2() / MERGE_FILES.ilog2()).or_default().push(file);
-        }
-        let merged: Vec<DataFile> = tiers
-            .into_values()
-            .filter(|files| files.len() >= MERGE_FILES)
-            .flatten()
-            .cloned()
-            .collect();
-        if merged.is_empty() {
+        let groups = self.mergeable(state);
+        if groups.is_empty() {
             return Ok(None);
         }
-        let mut writer = FileWriter::for_merge()?;
-        let mut rows = self.rows(&merged, Scan::all());
-        while let Some(rows) = rows.try_next().await? {
-            writer.push(&rows)?;
+        let mut rewrite = Rewrite::new(self, state.version + 1);
+        for group in groups {
+            let files: Vec<DataFile> = group.into_iter().cloned().collect();
+            let mut rows = self.rows(&files, Scan::all());
+            while let Some(rows) = rows.try_next().await? {
+                rewrite.push(rows).await?;
+            }
+            rewrite.end_file().await?;
+            rewrite.removed.extend(files);
         }
-        let version = state.version + 1;
-        let file = self.put_file(writer, version).await?;
-        let mut log = LogWriter::new("OPTIMIZE", None, None)?;
-        log.push(&Action::Add(add_action(&file, false)))?;
+        let log = LogWriter::new("OPTIMIZE", None, None)?;
+        self.write_rewrite(rewrite, log, None).await.map(Some)
+    }
+
+    /// Commits new files in the place of old ones. With `metadata`, rows were left out.
+    async fn write_rewrite(
+        &self,
+        rewrite: Rewrite<'_>,
+        mut log: LogWriter,
+        metadata: Option<Value>,
+    ) -> Result<Written> {
+        let data_change = metadata.is_some();
+        if let Some(metadata) = &metadata {
+            log.push(&json!({"metaData": metadata}))?;
+        }
         let removed_millis = now_millis();
         let mut removed = Vec::new();
-        for file in merged {
+        for file in &rewrite.removed {
             log.push(&Action::Remove(Remove {
                 path: file.path.clone(),
-                data_change: false,
+                data_change,
                 deletion_timestamp: Some(removed_millis),
                 extended_file_metadata: Some(true),
                 partition_values: Some(HashMap::new()),
@@ -490,73 +635,88 @@ impl Oplog {
             }))?;
             removed.push(Tombstone { path: file.path.clone(), removed_millis });
         }
-        let path = file.path.clone();
+        for file in &rewrite.added {
+            log.push(&Action::Add(add_action(file, data_change)))?;
+        }
         let commit = Commit {
-            version,
+            version: rewrite.version,
             log_crc: 0,
             rows: Vec::new(),
-            added: vec![file],
+            added: rewrite.added.clone(),
             removed,
-            metadata: None,
+            metadata: metadata.map(|metadata| metadata.to_string()),
             protocol: None,
         };
         let written = self.write_log(commit, log.finish()).await;
-        self.drop_unless_committed(&written, path).await;
-        written.map(Some)
+        self.drop_unless_committed(&written, &rewrite.added).await;
+        written
     }
 
-    /// Writes the checkpoint of `state`: the files, the tombstones, the metadata and the protocol.
-    async fn write_checkpoint(&self, state: &TableState) -> Result<()> {
-        let mut rows = vec![
-            json!({"protocol": parse_json(&state.protocol)?}),
-            json!({"metaData": parse_json(&state.metadata)?}),
-        ];
-        rows.extend(state.files.iter().map(|file| json!({"add": add_action(file, false)})));
-        rows.extend(state.tombstones.iter().map(|tombstone| {
-            json!({"remove": {
-                "path": tombstone.path,
-                "deletionTimestamp": tombstone.removed_millis,
-                "dataChange": false,
-            }})
-        }));
-        let mut decoder =
-            datafusion::arrow::json::ReaderBuilder::new(checkpoint_schema()).build_decoder()?;
-        decoder.serialize(&rows)?;
-        let batch = decoder.flush()?.ok_or_else(|| Error::corrupt("oplog checkpoint: no rows"))?;
-        let bytes = encode(&batch)?;
-        let size_bytes = bytes.len();
-        self.put(&checkpoint_path(state.version), bytes).await?;
-        let last = json!({
-            "version": state.version,
-            "size": rows.len(),
-            "sizeInBytes": size_bytes,
-            "numOfAddFiles": state.files.len(),
-        });
-        self.put(&Path::from("_delta_log/_last_checkpoint"), last.to_string().into()).await
+    /// Gives up history: rewrites the table without those rows of transactions below `cutoff`, whose
+    /// time was `timestamp`, that `keep` does not want. It is asked once for each, in their order.
+    ///
+    /// From then on the table's metadata says so ([`TableState::expired`]). Other handles find out as
+    /// they go on, and load the table again. The old files go as compacted ones do.
+    ///
+    /// # Errors
+    /// `Io`, `Corrupt`; the table is as it was then.
+    pub async fn expire(
+        &self,
+        state: &TableState,
+        expired: Expired,
+        mut keep: impl FnMut(&OplogEntry) -> bool,
+    ) -> Result<Written> {
+        let files: Vec<DataFile> =
+            state.files.iter().filter(|file| file.txn_min < expired.before).cloned().collect();
+        let mut rewrite = Rewrite::new(self, state.version + 1);
+        let mut rows = self.rows(&files, Scan::all());
+        while let Some(mut rows) = rows.try_next().await? {
+            rows.retain(|row| row.txn >= expired.before || keep(row));
+            rewrite.push(rows).await?;
+        }
+        drop(rows);
+        rewrite.end_file().await?;
+        rewrite.removed = files;
+        let mut metadata = match state.metadata_with_all_columns()? {
+            Some(metadata) => metadata,
+            None => parse_json(&state.metadata)?,
+        };
+        let configuration = metadata.pointer_mut("/configuration").and_then(Value::as_object_mut);
+        let configuration =
+            configuration.ok_or_else(|| Error::corrupt("oplog metadata has no configuration"))?;
+        configuration.insert(EXPIRED_BEFORE.to_owned(), expired.before.to_string().into());
+        configuration.insert(EXPIRED_TIME.to_owned(), expired.timestamp.to_string().into());
+        let message = format!("expire before transaction {}", expired.before);
+        let log = LogWriter::new("DELETE", None, Some(&message))?;
+        self.write_rewrite(rewrite, log, Some(metadata)).await
     }
 
     /// Deletes log files and checkpoints from before the last checkpoint but one, in ascending order,
-    /// and compacted data files whose time is up.
+    /// and data files whose time is up.
     async fn clean_up(&self, state: &mut TableState) -> Result<()> {
         let keep = state.checkpoint_before;
         for version in state.log_floor..keep {
             self.delete(&commit_uri_from_version(Some(version))).await?;
             self.delete(&checkpoint_path(version)).await?;
+            state.log_floor = version + 1;
         }
-        state.log_floor = state.log_floor.max(keep);
         let now = now_millis();
         let surplus = state.tombstones.len().saturating_sub(TOMBSTONES_MAX);
-        let (expired, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut state.tombstones)
-            .into_iter()
-            .enumerate()
-            .partition(|(at, tombstone)| {
-                *at < surplus || now - tombstone.removed_millis > TOMBSTONE_MILLIS
+        let mut at = 0;
+        let (due, mut kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut state.tombstones).into_iter().partition(|tombstone| {
+                at += 1;
+                at <= surplus || now - tombstone.removed_millis > TOMBSTONE_MILLIS
             });
-        state.tombstones = kept.into_iter().map(|(_, tombstone)| tombstone).collect();
-        for (_, tombstone) in expired {
-            self.delete(&Path::from(tombstone.path)).await?;
+        let mut failure = None;
+        for tombstone in due {
+            if let Err(error) = self.delete(&Path::from(tombstone.path.as_str())).await {
+                kept.push(tombstone);
+                failure = Some(error);
+            }
         }
-        Ok(())
+        state.tombstones = kept;
+        failure.map_or(Ok(()), Err)
     }
 
     /// Streams the wanted rows of `files`, in the order of their transactions, a batch at a time.
@@ -670,6 +830,16 @@ impl Oplog {
     }
 }
 
+fn missing(path: &Path) -> Error {
+    Error::corrupt(format!("oplog file {path} is missing"))
+        .with_hint("restore the file from a backup")
+}
+
+/// Says that a failed commit may have happened.
+fn unsure(error: Error) -> Error {
+    error.with_hint("the commit may be there all the same: look before you try again")
+}
+
 fn is_not_found(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut at = Some(error);
     while let Some(error) = at {
@@ -712,6 +882,15 @@ impl TableState {
         Ok(())
     }
 
+    /// Returns which history was given up; `None` if all of it is there.
+    pub fn expired(&self) -> Option<Expired> {
+        let metadata = parse_json(&self.metadata).ok()?;
+        let number = |name: &str| -> Option<i64> {
+            metadata.get("configuration")?.get(name)?.as_str()?.parse().ok()
+        };
+        Some(Expired { before: number(EXPIRED_BEFORE)?, timestamp: number(EXPIRED_TIME)? })
+    }
+
     /// Returns the metadata with the columns that the table lacks, or `None` if it has them all.
     fn metadata_with_all_columns(&self) -> Result<Option<Value>> {
         let mut metadata = parse_json(&self.metadata)?;
@@ -728,43 +907,6 @@ impl TableState {
         }
         metadata["schemaString"] = Value::String(delta_schema(&fields));
         Ok(Some(metadata))
-    }
-}
-
-/// The log file of one commit: one JSON action a line.
-struct LogWriter {
-    bytes: Vec<u8>,
-}
-
-impl LogWriter {
-    fn new(operation: &str, txn: Option<i64>, message: Option<&str>) -> Result<Self> {
-        let mut log = Self { bytes: Vec::with_capacity(1024) };
-        let mut info = json!({
-            "timestamp": now_millis(),
-            "operation": operation,
-            "operationParameters": {},
-            "isBlindAppend": operation == "WRITE",
-            "engineInfo": concat!("pond/", env!("CARGO_PKG_VERSION")),
-        });
-        if let Some(txn) = txn {
-            info["txn"] = txn.into();
-        }
-        if let Some(message) = message {
-            info["message"] = message.into();
-        }
-        log.push(&json!({"commitInfo": info}))?;
-        Ok(log)
-    }
-
-    fn push(&mut self, action: &impl Serialize) -> Result<()> {
-        serde_json::to_writer(&mut self.bytes, action)
-            .map_err(|error| Error::invalid("oplog action").with_source(error))?;
-        self.bytes.push(b'\n');
-        Ok(())
-    }
-
-    fn finish(self) -> Bytes {
-        self.bytes.into()
     }
 }
 
@@ -798,78 +940,6 @@ fn delta_schema(fields: &[Value]) -> String {
         }
     }
     json!({"type": "struct", "fields": all}).to_string()
-}
-
-fn checkpoint_path(version: u64) -> Path {
-    Path::from(format!("_delta_log/{version:020}.checkpoint.parquet"))
-}
-
-/// The columns of a classic checkpoint that we fill.
-fn checkpoint_schema() -> SchemaRef {
-    static SCHEMA: std::sync::LazyLock<SchemaRef> = std::sync::LazyLock::new(|| {
-        let field = |name: &str, data_type: DataType| Field::new(name, data_type, true);
-        let text = |name: &str| field(name, DataType::Utf8);
-        let long = |name: &str| field(name, DataType::Int64);
-        let flag = |name: &str| field(name, DataType::Boolean);
-        let map = |name: &str| {
-            let entries = DataType::Struct(
-                vec![Field::new("key", DataType::Utf8, false), text("value")].into(),
-            );
-            field(name, DataType::Map(Field::new("key_value", entries, false).into(), false))
-        };
-        let list = |name: &str| field(name, DataType::List(text("element").into()));
-        let group = |name: &str, fields: Vec<Field>| field(name, DataType::Struct(fields.into()));
-        Arc::new(Schema::new(vec![
-            group(
-                "protocol",
-                vec![
-                    field("minReaderVersion", DataType::Int32),
-                    field("minWriterVersion", DataType::Int32),
-                    list("readerFeatures"),
-                    list("writerFeatures"),
-                ],
-            ),
-            group(
-                "metaData",
-                vec![
-                    text("id"),
-                    text("name"),
-                    text("description"),
-                    group("format", vec![text("provider"), map("options")]),
-                    text("schemaString"),
-                    list("partitionColumns"),
-                    map("configuration"),
-                    long("createdTime"),
-                ],
-            ),
-            group(
-                "add",
-                vec![
-                    text("path"),
-                    map("partitionValues"),
-                    long("size"),
-                    long("modificationTime"),
-                    flag("dataChange"),
-                    text("stats"),
-                    map("tags"),
-                ],
-            ),
-            group("remove", vec![text("path"), long("deletionTimestamp"), flag("dataChange")]),
-        ]))
-    });
-    SCHEMA.clone()
-}
-
-fn parse_json(text: &str) -> Result<Value> {
-    serde_json::from_str(text).map_err(|error| Error::corrupt("oplog action").with_source(error))
-}
-
-fn encode(batch: &RecordBatch) -> Result<Bytes> {
-    let properties = rows::properties(Compression::SNAPPY, batch.num_rows() > 8).build();
-    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties))
-        .map_err(rows::unwritable)?;
-    writer.write(batch).map_err(rows::unwritable)?;
-    Ok(writer.into_inner().map_err(rows::unwritable)?.into())
 }
 
 fn now_millis() -> i64 {

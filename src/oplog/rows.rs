@@ -78,6 +78,8 @@ const BATCH_ROWS: usize = 8192;
 const ROW_GROUP_BYTES: usize = 4 << 20;
 /// Rows of a row group.
 const ROW_GROUP_ROWS: usize = 32 * 1024;
+/// A merged file that has reached this size is full.
+const FILE_BYTES: usize = 24 << 20;
 /// A file up to this size is fetched whole.
 const WHOLE_BYTES_MAX: i64 = 1 << 20;
 /// Pieces of a file with a CRC of their own.
@@ -585,6 +587,9 @@ impl Merge {
 pub(super) struct FileWriter {
     writer: ArrowWriter<Vec<u8>>,
     facts: FileFacts,
+    /// Rows that are written when there are enough of them.
+    waiting: Vec<OplogEntry>,
+    waiting_bytes: usize,
 }
 
 /// What is known of the rows of a file.
@@ -615,11 +620,29 @@ impl FileWriter {
         Ok(Self {
             writer: writer.map_err(unwritable)?,
             facts: FileFacts { rows: 0, txn_min: i64::MAX, txn_max: 0, segments: false },
+            waiting: Vec::new(),
+            waiting_bytes: 0,
         })
     }
 
     /// Appends rows, whose transactions are not below those before.
-    pub(super) fn push(&mut self, mut rows: &[OplogEntry]) -> Result<()> {
+    pub(super) fn push(&mut self, rows: Vec<OplogEntry>) -> Result<()> {
+        self.waiting_bytes += rows.iter().map(size_bytes).sum::<usize>();
+        self.waiting.extend(rows);
+        if self.waiting_bytes >= BATCH_BYTES || self.waiting.len() >= BATCH_ROWS {
+            self.write_waiting()?;
+        }
+        Ok(())
+    }
+
+    fn write_waiting(&mut self) -> Result<()> {
+        self.waiting_bytes = 0;
+        let rows = std::mem::take(&mut self.waiting);
+        self.write(&rows)
+    }
+
+    /// Writes rows, a bounded part at a time.
+    pub(super) fn write(&mut self, mut rows: &[OplogEntry]) -> Result<()> {
         for row in rows {
             self.facts.rows += 1;
             self.facts.txn_min = self.facts.txn_min.min(row.txn);
@@ -640,8 +663,19 @@ impl FileWriter {
         Ok(())
     }
 
+    /// Whether the next transaction belongs in another file.
+    pub(super) fn is_full(&self) -> bool {
+        self.writer.bytes_written() + self.writer.in_progress_size() >= FILE_BYTES
+    }
+
+    /// The last row's transaction.
+    pub(super) fn txn_max(&self) -> i64 {
+        self.waiting.last().map_or(self.facts.txn_max, |row| row.txn)
+    }
+
     /// Ends the file.
-    pub(super) fn finish(self) -> Result<(Bytes, FileFacts)> {
+    pub(super) fn finish(mut self) -> Result<(Bytes, FileFacts)> {
+        self.write_waiting()?;
         let bytes = self.writer.into_inner().map_err(unwritable)?;
         Ok((bytes.into(), self.facts))
     }

@@ -266,6 +266,18 @@ async fn a_table_without_the_factory_column_opens_and_its_rows_are_static() {
     assert_eq!(delta_rows(dir.path()).await, (2, 2));
 }
 
+/// Returns the text of a log file as it was written before log files had seals and data files checks.
+fn without_checks(text: &str) -> String {
+    let mut text = text.to_owned();
+    for (from, to) in [(",\"seal\":{", "}"), ("\"tags\":{", "},")] {
+        if let Some(at) = text.find(from) {
+            let end = at + text[at..].find(to).unwrap() + to.len();
+            text.replace_range(at..end, "");
+        }
+    }
+    text
+}
+
 /// Rewrites the table of a pond with one commit as if `column` had never been thought of.
 fn drop_column(dir: &Path, column: &str) {
     use datafusion::parquet::arrow::ArrowWriter;
@@ -288,14 +300,14 @@ fn drop_column(dir: &Path, column: &str) {
         let bytes = writer.into_inner().unwrap();
         let name = file.file_name().unwrap().to_str().unwrap();
         let log = oplog.join("_delta_log/00000000000000000001.json");
-        let text = std::fs::read_to_string(&log).unwrap();
-        assert!(text.contains(name));
+        let text = without_checks(&std::fs::read_to_string(&log).unwrap());
+        assert!(text.contains(name) && !text.contains("crc32"), "{text}");
         let size = format!("\"size\":{}", std::fs::metadata(&file).unwrap().len());
         std::fs::write(&log, text.replace(&size, &format!("\"size\":{}", bytes.len()))).unwrap();
         std::fs::write(&file, bytes).unwrap();
     }
     let log = oplog.join("_delta_log/00000000000000000000.json");
-    let text = std::fs::read_to_string(&log).unwrap();
+    let text = without_checks(&std::fs::read_to_string(&log).unwrap());
     let field = format!(
         "{{\\\"metadata\\\":{{}},\\\"name\\\":\\\"{column}\\\",\\\"nullable\\\":true,\\\"type\\\":\\\"string\\\"}},"
     );

@@ -78,6 +78,7 @@ pub mod index;
 pub mod oplog;
 pub mod store;
 // file system
+pub mod keep;
 mod namespace;
 pub mod pond;
 pub mod snapshot;

@@ -11,7 +11,7 @@
 //! log file it claims to be of, and whatever does not fit is ignored and made anew. After a power cut
 //! the cache may know commits that the oplog lost; that check is what notices.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
@@ -141,6 +141,13 @@ impl Namespace {
         let index = Arc::new(Index::open(&path)?);
         self.layers.splice(..merged, [(name, index)]);
         Ok(())
+    }
+
+    /// Returns the names of the files that are in use.
+    pub(crate) fn in_use(&self) -> HashSet<String> {
+        let bytes = std::fs::read(self.head_path()).unwrap_or_default();
+        let head: Option<Head> = Frames { bytes: &bytes }.next_frame();
+        head.map(|head| head.layers).into_iter().flatten().chain(["head".to_owned()]).collect()
     }
 
     /// Removes layers that are no longer named; those who have one open keep reading it.

@@ -20,6 +20,7 @@ use url::Url;
 use crate::blob::Blobs;
 use crate::entry::{NodeId, OplogEntry, now_micros};
 use crate::error::{Error, ErrorKind, Result};
+use crate::keep;
 use crate::namespace::Namespace;
 use crate::oplog::{Next, Oplog, Scan, TableState, Written};
 use crate::snapshot::Snapshot;
@@ -140,9 +141,7 @@ impl Pond {
     pub async fn init(dir: &Path, options: PondOptions) -> Result<Self> {
         let failed = |error| Error::io(format!("'{}'", dir.display()), error);
         let oplog_dir = std::path::absolute(dir).map_err(failed)?.join("oplog");
-        let holds_rows = std::fs::read_dir(&oplog_dir)
-            .is_ok_and(|files| files.flatten().any(|file| file.path().is_file()));
-        if holds_rows && !oplog_dir.join("_delta_log").exists() {
+        if holds_files(&oplog_dir)? && !holds_files(&oplog_dir.join("_delta_log"))? {
             return Err(Error::new(
                 ErrorKind::AlreadyExists,
                 format!("'{}' holds files, but no log", oplog_dir.display()),
@@ -170,20 +169,17 @@ impl Pond {
     /// # Errors
     /// `NotFound` if there is none; `Corrupt` if it cannot be read.
     pub async fn open(dir: &Path, options: PondOptions) -> Result<Self> {
-        match std::fs::metadata(dir.join("oplog/_delta_log")) {
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                if dir.join("oplog").is_dir() {
-                    return Err(Error::corrupt(format!(
-                        "the pond in '{}' has lost its log, 'oplog/_delta_log'",
-                        dir.display()
-                    ))
-                    .with_hint("restore the directory from a backup"));
-                }
-                return Err(Error::not_found(format!("no pond in '{}'", dir.display()))
-                    .with_hint(format!("make one: pond init {}", dir.display())));
+        if !holds_files(&dir.join("oplog/_delta_log"))? {
+            if holds_files(&dir.join("oplog"))? {
+                return Err(Error::corrupt(format!(
+                    "the pond in '{}' has lost its log, 'oplog/_delta_log'",
+                    dir.display()
+                ))
+                .with_hint("restore the directory from a backup"));
             }
-            Err(error) => return Err(Error::io(format!("the pond in '{}'", dir.display()), error)),
+            // Empty directories are what an `init` that was killed leaves.
+            return Err(Error::not_found(format!("no pond in '{}'", dir.display()))
+                .with_hint(format!("make one: pond init {}", dir.display())));
         }
         let dir =
             dir.canonicalize().map_err(|error| Error::io(format!("'{}'", dir.display()), error))?;
@@ -263,6 +259,12 @@ impl Pond {
             return Err(Error::not_found(format!("transaction {txn} does not exist"))
                 .with_hint(format!("the newest is {}; SHOW LOG lists them all", newest.txn())));
         }
+        if let Some(expired) = table.expired()
+            && txn < expired.before
+        {
+            return Err(Error::not_found(format!("transaction {txn} has expired"))
+                .with_hint(format!("the oldest that can be seen is {}", expired.before)));
+        }
         let mut past = self.inner.past.lock().await;
         past.retain(|past| past.folded.elapsed() < PAST_AGE_MAX);
         if let Some(found) = past.iter().find(|past| past.txn == txn) {
@@ -292,6 +294,13 @@ impl Pond {
         if time > now_micros() {
             return Err(Error::not_found("that time is still to come")
                 .with_hint("leave AS OF out to read what there is now"));
+        }
+        if let Some(expired) = table.expired()
+            && time < expired.timestamp
+        {
+            return Err(Error::not_found("what the pond was at that time has expired").with_hint(
+                format!("the oldest transaction that can be seen is {}", expired.before),
+            ));
         }
         let scan = Scan::all().without_content().without_facts();
         let mut rows = self.inner.oplog.rows(&table.files, scan);
@@ -417,8 +426,12 @@ impl Pond {
 
     /// Returns the transactions of the past, oldest first.
     pub async fn log(&self) -> Result<Vec<LogEntry>> {
+        let table = self.table().await?;
+        // Rows from before that are what is left of it, and no history.
+        let first = table.expired().map_or(0, |expired| expired.before);
+        let scan = Scan::txns(first..=i64::MAX).without_content().without_facts();
         let mut log: Vec<LogEntry> = Vec::new();
-        let mut rows = self.rows(Scan::all().without_content().without_facts()).await?;
+        let mut rows = self.inner.oplog.rows(&table.files, scan);
         while let Some(batch) = rows.try_next().await? {
             for row in batch {
                 match log.last_mut() {
@@ -434,6 +447,31 @@ impl Pond {
             }
         }
         Ok(log)
+    }
+
+    /// Returns the oplog.
+    pub(crate) fn oplog(&self) -> &Oplog {
+        &self.inner.oplog
+    }
+
+    /// Returns the newest state of the oplog's table.
+    pub(crate) async fn table(&self) -> Result<TableState> {
+        let mut state = self.inner.state.lock().await;
+        self.catch_up(&mut state, false).await?;
+        Ok(state.table.clone())
+    }
+
+    /// Lets `work` change the newest state of the oplog's table, but none of its rows, while no other
+    /// thread of this process commits.
+    pub(crate) async fn rearrange<T>(
+        &self,
+        work: impl AsyncFnOnce(&Oplog, &mut TableState) -> Result<T>,
+    ) -> Result<T> {
+        let mut state = self.inner.state.lock().await;
+        self.catch_up(&mut state, false).await?;
+        let result = work(&self.inner.oplog, &mut state.table).await;
+        state.save();
+        result
     }
 
     /// Applies the commits that others made since. With `append`, the cache learns of them, too.
@@ -463,7 +501,8 @@ impl Pond {
         if !self.inner.oplog.needs_maintenance(&state.table) {
             return;
         }
-        let _ = self.inner.oplog.maintain(&mut state.table).await;
+        let maintained = self.inner.oplog.maintain(&mut state.table).await;
+        keep::remember(self.dir(), maintained.err().as_ref());
         state.save();
     }
 }
@@ -509,7 +548,12 @@ async fn fold(oplog: &Oplog) -> Result<(TableState, Snapshot)> {
     let mut table = oplog.load().await?;
     let mut snapshot = Snapshot::default();
     let mut rows = oplog.rows(&table.files, Scan::all());
-    while let Some(batch) = rows.try_next().await? {
+    let missing = |error: Error| match error.kind() {
+        // There is a pond, but not all of it.
+        ErrorKind::NotFound => Error::corrupt(error.message()).with_source(error),
+        _ => error,
+    };
+    while let Some(batch) = rows.try_next().await.map_err(missing)? {
         batch.iter().try_for_each(|row| snapshot.apply(row))?;
     }
     drop(rows);
@@ -518,7 +562,7 @@ async fn fold(oplog: &Oplog) -> Result<(TableState, Snapshot)> {
     Ok((table, snapshot))
 }
 
-fn local_stores(dir: &Path, options: PondOptions) -> Result<(Oplog, Blobs)> {
+pub(crate) fn local_stores(dir: &Path, options: PondOptions) -> Result<(Oplog, Blobs)> {
     let failed = |error: object_store::Error| {
         Error::new(ErrorKind::Io, format!("'{}'", dir.display())).with_source(error)
     };
@@ -529,6 +573,15 @@ fn local_stores(dir: &Path, options: PondOptions) -> Result<(Oplog, Blobs)> {
     let root = Arc::new(DurableStore::new(Path::new("/"), options.durability).map_err(failed)?);
     let blobs = Blobs::local(dir.join("blobs"), options.durability)?;
     Ok((Oplog::new(store, root, &url), blobs))
+}
+
+/// Whether there are files in `dir`; there are none in one that does not exist.
+fn holds_files(dir: &Path) -> Result<bool> {
+    match std::fs::read_dir(dir) {
+        Ok(files) => Ok(files.flatten().any(|file| file.path().is_file())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io(format!("'{}'", dir.display()), error)),
+    }
 }
 
 /// A random wait that grows with the attempts, so that racing writers fall out of step.

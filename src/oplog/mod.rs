@@ -21,11 +21,13 @@
 //! A table without some of the columns (written before they existed) is read by name, the missing
 //! ones null; the first commit adds them to the table's schema.
 
+mod check;
 mod log;
 mod rows;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use deltalake::kernel::transaction::TransactionError;
@@ -195,18 +197,25 @@ impl LogListing {
     }
 }
 
+/// The files of a table without its expired rows, ready to take the place of those with them.
+#[derive(Debug)]
+pub struct Expiry {
+    expired: Expired,
+    added: Vec<DataFile>,
+    removed: Vec<DataFile>,
+}
+
 /// New files in the place of old ones, in the making.
 struct Rewrite<'a> {
     oplog: &'a Oplog,
     version: u64,
     writer: Option<FileWriter>,
     added: Vec<DataFile>,
-    removed: Vec<DataFile>,
 }
 
 impl<'a> Rewrite<'a> {
     fn new(oplog: &'a Oplog, version: u64) -> Self {
-        Self { oplog, version, writer: None, added: Vec::new(), removed: Vec::new() }
+        Self { oplog, version, writer: None, added: Vec::new() }
     }
 
     /// Appends rows of transactions that are not below those before.
@@ -597,6 +606,7 @@ impl Oplog {
             return Ok(None);
         }
         let mut rewrite = Rewrite::new(self, state.version + 1);
+        let mut removed = Vec::new();
         for group in groups {
             let files: Vec<DataFile> = group.into_iter().cloned().collect();
             let mut rows = self.rows(&files, Scan::all());
@@ -604,16 +614,21 @@ impl Oplog {
                 rewrite.push(rows).await?;
             }
             rewrite.end_file().await?;
-            rewrite.removed.extend(files);
+            removed.extend(files);
         }
+        let added = rewrite.added;
         let log = LogWriter::new("OPTIMIZE", None, None)?;
-        self.write_rewrite(rewrite, log, None).await.map(Some)
+        let written = self.replace(state, added.clone(), &removed, log, None).await;
+        self.drop_unless_committed(&written, &added).await;
+        written.map(Some)
     }
 
     /// Commits new files in the place of old ones. With `metadata`, rows were left out.
-    async fn write_rewrite(
+    async fn replace(
         &self,
-        rewrite: Rewrite<'_>,
+        state: &TableState,
+        added: Vec<DataFile>,
+        old: &[DataFile],
         mut log: LogWriter,
         metadata: Option<Value>,
     ) -> Result<Written> {
@@ -623,7 +638,7 @@ impl Oplog {
         }
         let removed_millis = now_millis();
         let mut removed = Vec::new();
-        for file in &rewrite.removed {
+        for file in old {
             log.push(&Action::Remove(Remove {
                 path: file.path.clone(),
                 data_change,
@@ -635,37 +650,33 @@ impl Oplog {
             }))?;
             removed.push(Tombstone { path: file.path.clone(), removed_millis });
         }
-        for file in &rewrite.added {
+        for file in &added {
             log.push(&Action::Add(add_action(file, data_change)))?;
         }
         let commit = Commit {
-            version: rewrite.version,
+            version: state.version + 1,
             log_crc: 0,
             rows: Vec::new(),
-            added: rewrite.added.clone(),
+            added,
             removed,
             metadata: metadata.map(|metadata| metadata.to_string()),
             protocol: None,
         };
-        let written = self.write_log(commit, log.finish()).await;
-        self.drop_unless_committed(&written, &rewrite.added).await;
-        written
+        self.write_log(commit, log.finish()).await
     }
 
-    /// Gives up history: rewrites the table without those rows of transactions below `cutoff`, whose
-    /// time was `timestamp`, that `keep` does not want. It is asked once for each, in their order.
-    ///
-    /// From then on the table's metadata says so ([`TableState::expired`]). Other handles find out as
-    /// they go on, and load the table again. The old files go as compacted ones do.
+    /// Prepares to give up history: writes the table's files anew without those rows of transactions
+    /// below `expired.before` that `keep` does not want. It is asked once for each, in their order.
+    /// Nothing refers to the new files before [`Oplog::expire`].
     ///
     /// # Errors
     /// `Io`, `Corrupt`; the table is as it was then.
-    pub async fn expire(
+    pub async fn prepare_expiry(
         &self,
         state: &TableState,
         expired: Expired,
         mut keep: impl FnMut(&OplogEntry) -> bool,
-    ) -> Result<Written> {
+    ) -> Result<Expiry> {
         let files: Vec<DataFile> =
             state.files.iter().filter(|file| file.txn_min < expired.before).cloned().collect();
         let mut rewrite = Rewrite::new(self, state.version + 1);
@@ -676,7 +687,21 @@ impl Oplog {
         }
         drop(rows);
         rewrite.end_file().await?;
-        rewrite.removed = files;
+        Ok(Expiry { expired, added: rewrite.added, removed: files })
+    }
+
+    /// Gives up history: from then on the table's metadata says so ([`TableState::expired`]). Other
+    /// handles find out as they go on, and load the table again. The old files go as compacted ones
+    /// do.
+    ///
+    /// After [`Written::Lost`] it can be tried again on the newer state, unless others have rewritten
+    /// the files meanwhile: then it is [`Written::Stale`], and the new files are gone.
+    pub async fn expire(&self, state: &TableState, expiry: &Expiry) -> Result<Written> {
+        let paths: HashSet<&str> = state.files.iter().map(|file| file.path.as_str()).collect();
+        if !expiry.removed.iter().all(|file| paths.contains(file.path.as_str())) {
+            self.drop_unless_committed(&Ok(Written::Stale), &expiry.added).await;
+            return Ok(Written::Stale);
+        }
         let mut metadata = match state.metadata_with_all_columns()? {
             Some(metadata) => metadata,
             None => parse_json(&state.metadata)?,
@@ -684,11 +709,17 @@ impl Oplog {
         let configuration = metadata.pointer_mut("/configuration").and_then(Value::as_object_mut);
         let configuration =
             configuration.ok_or_else(|| Error::corrupt("oplog metadata has no configuration"))?;
-        configuration.insert(EXPIRED_BEFORE.to_owned(), expired.before.to_string().into());
-        configuration.insert(EXPIRED_TIME.to_owned(), expired.timestamp.to_string().into());
-        let message = format!("expire before transaction {}", expired.before);
+        let Expired { before, timestamp } = expiry.expired;
+        configuration.insert(EXPIRED_BEFORE.to_owned(), before.to_string().into());
+        configuration.insert(EXPIRED_TIME.to_owned(), timestamp.to_string().into());
+        let message = format!("expire what was before transaction {before}");
         let log = LogWriter::new("DELETE", None, Some(&message))?;
-        self.write_rewrite(rewrite, log, Some(metadata)).await
+        let (added, removed) = (expiry.added.clone(), &expiry.removed);
+        let written = self.replace(state, added, removed, log, Some(metadata)).await;
+        if matches!(written, Ok(Written::Stale)) {
+            self.drop_unless_committed(&written, &expiry.added).await;
+        }
+        written
     }
 
     /// Deletes log files and checkpoints from before the last checkpoint but one, in ascending order,
@@ -880,6 +911,23 @@ impl TableState {
             self.protocol.clone_from(protocol);
         }
         Ok(())
+    }
+
+    /// Whether a file of this name in the table's directory, last written so long ago, is needed
+    /// neither by the table nor by those who have planned with it.
+    pub fn is_disposable(&self, name: &str, age: Duration) -> bool {
+        if !name.ends_with(".parquet") || self.files.iter().any(|file| file.path == name) {
+            return false;
+        }
+        match self.tombstones.iter().find(|tombstone| tombstone.path == name) {
+            Some(tombstone) => now_millis() - tombstone.removed_millis > TOMBSTONE_MILLIS,
+            None => age.as_millis() > ORPHAN_MILLIS as u128,
+        }
+    }
+
+    /// Returns how many commits there were since the last checkpoint.
+    pub fn since_checkpoint(&self) -> u64 {
+        self.version - self.checkpoint
     }
 
     /// Returns which history was given up; `None` if all of it is there.

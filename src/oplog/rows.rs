@@ -423,6 +423,11 @@ fn damaged(file: &DataFile) -> Error {
         .with_hint("restore the file from a backup")
 }
 
+fn wrong_size(file: &DataFile, found: u64) -> Error {
+    Error::corrupt(format!("{} has {found} bytes, not {}", context(file), file.size_bytes))
+        .with_hint("restore the file from a backup")
+}
+
 fn unreadable(file: &DataFile, error: object_store::Error) -> Error {
     let kind = match error {
         object_store::Error::NotFound { .. } => ErrorKind::NotFound,
@@ -447,18 +452,34 @@ pub(super) async fn read_whole(store: &Arc<dyn ObjectStore>, file: &DataFile) ->
     let read = async { store.get(&Path::from(file.path.as_str())).await?.bytes().await }.await;
     let bytes = read.map_err(|error| unreadable(file, error))?;
     if i64::try_from(bytes.len()) != Ok(file.size_bytes) {
-        return Err(Error::corrupt(format!(
-            "{} has {} bytes, not {}",
-            context(file),
-            bytes.len(),
-            file.size_bytes
-        ))
-        .with_hint("restore the file from a backup"));
+        return Err(wrong_size(file, bytes.len() as u64));
     }
     match &file.pieces {
         Some(pieces) if *pieces != Pieces::of(&bytes) => Err(damaged(file)),
         _ => Ok(bytes),
     }
+}
+
+/// Reads a file from end to end, a bounded part at a time, and compares it with its checks.
+pub(super) async fn check_file(store: &Arc<dyn ObjectStore>, file: &DataFile) -> Result<()> {
+    let found = store.head(&Path::from(file.path.as_str())).await;
+    let found = found.map_err(|error| match error {
+        object_store::Error::NotFound { .. } => {
+            Error::corrupt(format!("{} is missing", context(file)))
+                .with_hint("restore the file from a backup")
+        }
+        error => unreadable(file, error),
+    })?;
+    if i64::try_from(found.size) != Ok(file.size_bytes) {
+        return Err(wrong_size(file, found.size));
+    }
+    let mut reader = CheckedFile { store: store.clone(), file: file.clone(), whole: None };
+    let size_bytes = reader.size_bytes();
+    for at in (0..size_bytes).step_by(WHOLE_BYTES_MAX as usize) {
+        let end = size_bytes.min(at + WHOLE_BYTES_MAX as u64);
+        reader.read(Vec::from([at..end])).await?;
+    }
+    Ok(())
 }
 
 /// Streams the wanted rows of one file, in the order they are in.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, &[&str])] = &[
     ("words", &["error", "path", "glob", "entry"]),
     ("storage", &["store", "oplog", "index", "blob"]),
-    ("file system", &["snapshot", "transaction", "namespace", "pond"]),
+    ("file system", &["snapshot", "transaction", "namespace", "pond", "keep"]),
     ("nodes", &["node", "format", "cache"]),
     ("dynamic nodes", &["factory", "tree"]),
     ("SQL", &["catalog", "table_fn", "sql", "context", "embed"]),

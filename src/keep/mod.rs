@@ -1,0 +1,178 @@
+//! Housekeeping: what keeps a pond small, and tells whether it is whole.
+//!
+//! | verb | what it does |
+//! |---|---|
+//! | [`Pond::collect_garbage`] | removes files that nothing needs: blobs no row names, what killed writers left |
+//! | [`Pond::expire`] | gives up history, on purpose |
+//! | [`Pond::compact`] | merges small files of the oplog now, rather than with some commit |
+//! | [`Pond::status`] | says how large what is, and what would be done |
+//! | [`check`] | reads everything that is stored and compares it with its checks |
+//!
+//! **What is needed.** A blob is needed if a row names it, history included, with two exceptions: a
+//! version of a series whose rows are in a merged file, and a merged file whose rows are in a larger
+//! one ([`Merged`]). Both are left alone for a grace time, for those who planned with them.
+
+mod expire;
+mod fsck;
+mod garbage;
+mod status;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use serde::{Deserialize, Serialize};
+
+use crate::entry::{NodeId, OplogEntry, now_micros};
+use crate::error::{Error, Result};
+use crate::oplog::{DataFile, Oplog, Scan};
+use crate::pond::Pond;
+
+pub use expire::Expiration;
+pub use fsck::{Checked, check};
+pub use garbage::{Garbage, GarbageKind, Grace};
+pub use status::Status;
+
+/// Maintenance that failed, and has not succeeded since.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// When, microseconds since 1970 UTC.
+    pub timestamp: i64,
+    /// Why.
+    pub message: String,
+}
+
+/// Keeps the outcome of maintenance for [`Pond::status`], because a commit does not fail with it.
+///
+/// It is kept in the cache, so a disk that is full may lose it.
+pub(crate) fn remember(dir: Option<&Path>, error: Option<&Error>) {
+    let Some(path) = dir.map(failure_path) else { return };
+    // Nothing depends on either.
+    let _ = match error {
+        Some(error) => {
+            let failure = Failure { timestamp: now_micros(), message: error.to_string() };
+            std::fs::write(path, serde_json::json!(failure).to_string())
+        }
+        None => std::fs::remove_file(path),
+    };
+}
+
+/// Returns the failure that is remembered.
+fn last_failure(dir: &Path) -> Option<Failure> {
+    serde_json::from_slice(&std::fs::read(failure_path(dir)).ok()?).ok()
+}
+
+fn failure_path(dir: &Path) -> PathBuf {
+    dir.join("cache/maintenance-failure.json")
+}
+
+/// Parses an age: a number and its unit, as in `30d` or `12h`.
+///
+/// # Errors
+/// `Invalid`.
+pub fn parse_age(text: &str) -> Result<Duration> {
+    let invalid = || {
+        Error::invalid(format!("'{text}' is no length of time"))
+            .with_hint("write a number and its unit: 45s, 30m, 12h, 30d or 8w")
+    };
+    let digits = text.trim_end_matches(|char: char| char.is_ascii_alphabetic());
+    let seconds = match &text[digits.len()..] {
+        "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        "w" => 7 * 24 * 60 * 60,
+        _ => return Err(invalid()),
+    };
+    let number: u32 = digits.parse().map_err(|_| invalid())?;
+    Ok(Duration::from_secs(u64::from(number) * seconds))
+}
+
+/// A SHA-256, sixty-four hexadecimal digits as thirty-two bytes.
+type Hash = [u8; 32];
+
+fn parse_hash(text: &str) -> Option<Hash> {
+    let mut hash = Hash::default();
+    if text.len() != 2 * hash.len() || !text.is_ascii() {
+        return None;
+    }
+    for (at, byte) in hash.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
+    }
+    Some(hash)
+}
+
+/// The merged files of all series that there ever were.
+#[derive(Debug, Default)]
+struct Merged {
+    of: HashMap<NodeId, Vec<MergedFile>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct MergedFile {
+    from: i64,
+    to: i64,
+    txn: i64,
+    timestamp: i64,
+}
+
+impl Merged {
+    /// Reads what `files` say of them.
+    async fn read(oplog: &Oplog, files: &[DataFile]) -> Result<Self> {
+        // No transaction at all, but every merged file.
+        let scan = Scan::txns(0..=0).and_segments().without_content().without_facts();
+        let mut rows = oplog.rows(files, scan);
+        let mut merged = Self::default();
+        while let Some(batch) = rows.try_next().await? {
+            batch.iter().try_for_each(|row| merged.add(row))?;
+        }
+        Ok(merged)
+    }
+
+    fn add(&mut self, row: &OplogEntry) -> Result<()> {
+        if let Some(segment) = row.segment()?.filter(|_| !row.deleted) {
+            self.of.entry(row.node_id).or_default().push(MergedFile {
+                from: segment.from,
+                to: segment.to,
+                txn: row.txn,
+                timestamp: row.timestamp,
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether the rows of what `row` describes are in a merged file that is not younger than `time`.
+    fn covers(&self, row: &OplogEntry, time: i64) -> Result<bool> {
+        let Some(files) = self.of.get(&row.node_id) else { return Ok(false) };
+        let segment = row.segment()?;
+        Ok(files.iter().filter(|file| file.timestamp <= time).any(|file| match &segment {
+            Some(segment) => {
+                let contains = file.from <= segment.from && segment.to <= file.to;
+                let larger = (file.from, file.to) != (segment.from, segment.to);
+                contains && (file.txn > row.txn || (file.txn == row.txn && larger))
+            }
+            None => (file.from..=file.to).contains(&row.version),
+        }))
+    }
+}
+
+impl Pond {
+    /// Merges the small files of the oplog as far as there is something to merge, and writes a
+    /// checkpoint. Returns how many files there were, and how many there are.
+    ///
+    /// # Errors
+    /// `Corrupt`, `Io`.
+    pub async fn compact(&self) -> Result<(usize, usize)> {
+        let compacted = self
+            .rearrange(async |oplog, table| {
+                let before = table.files.len();
+                while oplog.maintain(table).await?.is_some() && !oplog.mergeable(table).is_empty() {
+                }
+                Ok((before, table.files.len()))
+            })
+            .await;
+        remember(self.dir(), compacted.as_ref().err());
+        compacted
+    }
+}

@@ -20,7 +20,7 @@ use url::Url;
 use crate::blob::Blobs;
 use crate::entry::{NodeId, OplogEntry, now_micros};
 use crate::error::{Error, ErrorKind, Result};
-use crate::keep;
+use crate::keep::Upkeep;
 use crate::namespace::Namespace;
 use crate::oplog::{Next, Oplog, Scan, TableState, Written};
 use crate::snapshot::Snapshot;
@@ -502,7 +502,7 @@ impl Pond {
             return;
         }
         let maintained = self.inner.oplog.maintain(&mut state.table).await;
-        keep::remember(self.dir(), maintained.err().as_ref());
+        Upkeep::Oplog.remember(self.dir(), maintained.err().as_ref());
         state.save();
     }
 }

@@ -11,14 +11,19 @@
 mod cat;
 mod change;
 mod describe;
+mod expire;
+mod fsck;
+mod gc;
 mod init;
 pub mod list;
 mod log;
+mod maintain;
 mod mkdir;
 mod mknod;
 mod mv;
 mod rm;
 pub mod sql;
+mod status;
 
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
@@ -98,6 +103,11 @@ enum Verb {
     Mv(mv::Mv),
     Rm(rm::Rm),
     Log(log::Log),
+    Status(status::Status),
+    Fsck(fsck::Fsck),
+    Maintain(maintain::Maintain),
+    Gc(gc::Gc),
+    Expire(expire::Expire),
 }
 
 /// How a verb ended: the exit code, unless it failed altogether.
@@ -166,6 +176,11 @@ fn run_verb(verb: Option<Verb>, shell: &Shell) -> Outcome {
         Some(Verb::Mv(verb)) => verb.run(shell),
         Some(Verb::Rm(verb)) => verb.run(shell),
         Some(Verb::Log(verb)) => verb.run(shell),
+        Some(Verb::Status(verb)) => verb.run(shell),
+        Some(Verb::Fsck(verb)) => verb.run(shell),
+        Some(Verb::Maintain(verb)) => verb.run(shell),
+        Some(Verb::Gc(verb)) => verb.run(shell),
+        Some(Verb::Expire(verb)) => verb.run(shell),
     }
 }
 
@@ -238,11 +253,19 @@ impl Shell {
     /// # Errors
     /// `NotFound` if none is named and none is near.
     pub async fn open(&self) -> Result<Tree> {
-        match self.open_found().await? {
-            Some(tree) => Ok(tree),
-            None => Err(Error::not_found("no pond here or in a directory above")
-                .with_hint("make one with `pond init`, or name one with --pond DIR or $POND")),
-        }
+        let dir = self.require_dir()?;
+        self.tree(Pond::open(&dir, self.pond_options()).await?)
+    }
+
+    /// Returns the pond's directory.
+    ///
+    /// # Errors
+    /// `NotFound` if none is named and none is near.
+    pub fn require_dir(&self) -> Result<PathBuf> {
+        self.pond_dir()?.ok_or_else(|| {
+            Error::not_found("no pond here or in a directory above")
+                .with_hint("make one with `pond init`, or name one with --pond DIR or $POND")
+        })
     }
 
     /// Opens the pond or, where there is none, a transient one.

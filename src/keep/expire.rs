@@ -33,13 +33,18 @@ pub struct Expiration {
 
 impl Pond {
     /// Gives up the history that is older than `age`: every state that the pond had since then can
-    /// still be seen, and none before. With `dry_run` it is only told what would go.
+    /// still be seen, and none before. `message` is noted in the log. With `dry_run` it is only told what would go.
     ///
     /// Blobs that nothing names any more are left to [`Pond::collect_garbage`].
     ///
     /// # Errors
     /// `Conflict` if others keep rewriting the table; `Corrupt`, `Io`. Nothing was changed then.
-    pub async fn expire(&self, age: Duration, dry_run: bool) -> Result<Expiration> {
+    pub async fn expire(
+        &self,
+        age: Duration,
+        message: Option<String>,
+        dry_run: bool,
+    ) -> Result<Expiration> {
         let time = now_micros() - i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
         for _ in 0..ATTEMPTS_MAX {
             let table = self.table().await?;
@@ -67,7 +72,7 @@ impl Pond {
             let expiry = self.oplog().prepare_expiry(&table, expired, keep).await?;
             loop {
                 let written = self.rearrange(async |oplog, table| {
-                    let written = oplog.expire(table, &expiry).await?;
+                    let written = oplog.expire(table, &expiry, message.as_deref()).await?;
                     if let Written::Done(commit) = &written {
                         table.apply(commit)?;
                     }

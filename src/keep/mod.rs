@@ -37,34 +37,59 @@ pub use status::Status;
 /// Maintenance that failed, and has not succeeded since.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
+    /// What could not be maintained: `oplog` or `series`.
+    pub what: String,
     /// When, microseconds since 1970 UTC.
     pub timestamp: i64,
     /// Why.
     pub message: String,
 }
 
-/// Keeps the outcome of maintenance for [`Pond::status`], because a commit does not fail with it.
-///
-/// It is kept in the cache, so a disk that is full may lose it.
-pub(crate) fn remember(dir: Option<&Path>, error: Option<&Error>) {
-    let Some(path) = dir.map(failure_path) else { return };
-    // Nothing depends on either.
-    let _ = match error {
-        Some(error) => {
-            let failure = Failure { timestamp: now_micros(), message: error.to_string() };
-            std::fs::write(path, serde_json::json!(failure).to_string())
+/// What is maintained along with commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Upkeep {
+    Oplog,
+    Series,
+}
+
+impl Upkeep {
+    const ALL: [Self; 2] = [Self::Oplog, Self::Series];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Oplog => "oplog",
+            Self::Series => "series",
         }
-        None => std::fs::remove_file(path),
-    };
+    }
+
+    fn failure_path(self, dir: &Path) -> PathBuf {
+        dir.join(format!("cache/{}-failure.json", self.as_str()))
+    }
+
+    /// Keeps the outcome for [`Pond::status`], because a commit does not fail with it.
+    ///
+    /// It is kept in the cache, so a disk that is full may lose it.
+    pub(crate) fn remember(self, dir: Option<&Path>, error: Option<&Error>) {
+        let Some(path) = dir.map(|dir| self.failure_path(dir)) else { return };
+        // Nothing depends on either.
+        let _ = match error {
+            Some(error) => {
+                let (what, message) = (self.as_str().to_owned(), error.to_string());
+                let failure = Failure { what, timestamp: now_micros(), message };
+                std::fs::write(path, serde_json::json!(failure).to_string())
+            }
+            None => std::fs::remove_file(path),
+        };
+    }
 }
 
-/// Returns the failure that is remembered.
-fn last_failure(dir: &Path) -> Option<Failure> {
-    serde_json::from_slice(&std::fs::read(failure_path(dir)).ok()?).ok()
-}
-
-fn failure_path(dir: &Path) -> PathBuf {
-    dir.join("cache/maintenance-failure.json")
+/// Returns the failures that are remembered.
+fn last_failures(dir: &Path) -> Vec<Failure> {
+    let read = |upkeep: Upkeep| std::fs::read(upkeep.failure_path(dir)).ok();
+    Upkeep::ALL
+        .into_iter()
+        .filter_map(|upkeep| serde_json::from_slice(&read(upkeep)?).ok())
+        .collect()
 }
 
 /// Parses an age: a number and its unit, as in `30d` or `12h`.
@@ -172,7 +197,7 @@ impl Pond {
                 Ok((before, table.files.len()))
             })
             .await;
-        remember(self.dir(), compacted.as_ref().err());
+        Upkeep::Oplog.remember(self.dir(), compacted.as_ref().err());
         compacted
     }
 }

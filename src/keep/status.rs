@@ -5,7 +5,7 @@ use std::path::Path;
 
 use futures::TryStreamExt;
 
-use super::{Failure, Grace, Hash, last_failure, parse_hash};
+use super::{Failure, Grace, Hash, last_failures, parse_hash};
 use crate::entry::{EntryType, NodeId};
 use crate::error::{Error, Result};
 use crate::oplog::{CHECKPOINT_COMMITS, Scan};
@@ -49,8 +49,10 @@ pub struct Status {
     pub garbage_bytes: u64,
     /// Size of the cache.
     pub cache_bytes: u64,
+    /// Its files.
+    pub cache_files: u64,
     /// Maintenance that failed, and has not succeeded since.
-    pub failure: Option<Failure>,
+    pub failures: Vec<Failure>,
 }
 
 impl Pond {
@@ -73,9 +75,9 @@ impl Pond {
             ..Status::default()
         };
         if let Some(dir) = self.dir() {
-            status.oplog_bytes = size_of_dir(&dir.join("oplog"))?;
-            status.cache_bytes = size_of_dir(&dir.join("cache"))?;
-            status.failure = last_failure(dir);
+            (_, status.oplog_bytes) = size_of_dir(&dir.join("oplog"))?;
+            (status.cache_files, status.cache_bytes) = size_of_dir(&dir.join("cache"))?;
+            status.failures = last_failures(dir);
         }
         let mut live = Live::default();
         live.add_below(&snapshot, NodeId::ROOT)?;
@@ -143,9 +145,9 @@ impl Live {
     }
 }
 
-/// Returns the size of all files below `dir`; zero if it does not exist.
-fn size_of_dir(dir: &Path) -> Result<u64> {
-    let mut size_bytes = 0;
+/// Returns the number and the size of all files below `dir`; zero if it does not exist.
+fn size_of_dir(dir: &Path) -> Result<(u64, u64)> {
+    let (mut count, mut size_bytes) = (0, 0);
     let mut waiting = vec![dir.to_owned()];
     while let Some(at) = waiting.pop() {
         let failed = |error| Error::io(at.display(), error);
@@ -157,11 +159,14 @@ fn size_of_dir(dir: &Path) -> Result<u64> {
             let entry = entry.map_err(failed)?;
             match entry.metadata() {
                 Ok(metadata) if metadata.is_dir() => waiting.push(entry.path()),
-                Ok(metadata) => size_bytes += metadata.len(),
+                Ok(metadata) => {
+                    count += 1;
+                    size_bytes += metadata.len();
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(failed(error)),
             }
         }
     }
-    Ok(size_bytes)
+    Ok((count, size_bytes))
 }

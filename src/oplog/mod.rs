@@ -696,7 +696,12 @@ impl Oplog {
     ///
     /// After [`Written::Lost`] it can be tried again on the newer state, unless others have rewritten
     /// the files meanwhile: then it is [`Written::Stale`], and the new files are gone.
-    pub async fn expire(&self, state: &TableState, expiry: &Expiry) -> Result<Written> {
+    pub async fn expire(
+        &self,
+        state: &TableState,
+        expiry: &Expiry,
+        message: Option<&str>,
+    ) -> Result<Written> {
         let paths: HashSet<&str> = state.files.iter().map(|file| file.path.as_str()).collect();
         if !expiry.removed.iter().all(|file| paths.contains(file.path.as_str())) {
             self.drop_unless_committed(&Ok(Written::Stale), &expiry.added).await;
@@ -712,8 +717,7 @@ impl Oplog {
         let Expired { before, timestamp } = expiry.expired;
         configuration.insert(EXPIRED_BEFORE.to_owned(), before.to_string().into());
         configuration.insert(EXPIRED_TIME.to_owned(), timestamp.to_string().into());
-        let message = format!("expire what was before transaction {before}");
-        let log = LogWriter::new("DELETE", None, Some(&message))?;
+        let log = LogWriter::new("DELETE", None, message)?;
         let (added, removed) = (expiry.added.clone(), &expiry.removed);
         let written = self.replace(state, added, removed, log, Some(metadata)).await;
         if matches!(written, Ok(Written::Stale)) {

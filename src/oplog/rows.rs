@@ -476,8 +476,8 @@ pub(super) async fn check_file(store: &Arc<dyn ObjectStore>, file: &DataFile) ->
     let mut reader = CheckedFile { store: store.clone(), file: file.clone(), whole: None };
     let size_bytes = reader.size_bytes();
     for at in (0..size_bytes).step_by(WHOLE_BYTES_MAX as usize) {
-        let end = size_bytes.min(at + WHOLE_BYTES_MAX as u64);
-        reader.read(Vec::from([at..end])).await?;
+        let range = at..size_bytes.min(at + WHOLE_BYTES_MAX as u64);
+        reader.read(vec![range]).await?;
     }
     Ok(())
 }

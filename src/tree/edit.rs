@@ -17,6 +17,7 @@ use crate::entry::{EntryType, OplogEntry, Segment};
 use crate::error::{Error, ErrorKind, Result};
 use crate::factory::{Config, Factory, OpenContext};
 use crate::format::APPEND_TARGET_ROWS;
+use crate::keep::Upkeep;
 use crate::path::PondPath;
 use crate::pond::At;
 use crate::snapshot::{Located, SYMLINKS_MAX, Snapshot, symlink_target};
@@ -140,7 +141,8 @@ impl Edit {
                     .collect();
                 for path in appended {
                     // The append is done; what could not be merged is tried again after the next.
-                    let _ = Box::pin(self.tree.merge_series(path, APPEND_TARGET_ROWS)).await;
+                    let merged = Box::pin(self.tree.merge_series(path, APPEND_TARGET_ROWS)).await;
+                    Upkeep::Series.remember(self.tree.pond.dir(), merged.err().as_ref());
                 }
                 Ok(changes)
             }
@@ -501,6 +503,7 @@ impl Edit {
     /// # Errors
     /// `NotFound`, `AlreadyExists`, `ReadOnly`; `Invalid` for a directory into itself.
     pub async fn copy(&mut self, from: &PondPath, to: &PondPath) -> Result<Change> {
+        self.pin().await?;
         let entry = self.tree.require(self.transaction.view(), from).await?;
         if to.starts_with(from) && entry.entry_type == EntryType::Directory {
             return Err(Error::invalid(format!("'{from}' cannot be copied into itself")));
@@ -546,6 +549,7 @@ impl Edit {
     /// # Errors
     /// `NotFound` if it was not there then; those of [`crate::pond::Pond::as_of`].
     pub async fn restore(&mut self, path: &PondPath, at: At) -> Result<Vec<Change>> {
+        self.pin().await?;
         let past = self.tree.pond.as_of(at).await?;
         let Located::Found(then) = past.locate(path)? else {
             return Err(Error::not_found(format!(

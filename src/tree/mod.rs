@@ -12,6 +12,7 @@ mod edit;
 mod history;
 mod stored;
 mod tables;
+mod upkeep;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use crate::snapshot::{Located, Snapshot};
 use crate::transaction::read_only;
 pub use edit::{Edit, Savepoint, WriteMode};
 pub use history::{DiffEntry, HistoryEntry};
+pub use upkeep::Maintained;
 
 /// A pond with its factories: what the shell and the SQL surface call.
 #[derive(Debug, Clone)]

@@ -1,0 +1,75 @@
+//! `pond fsck`: checks everything that is stored.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use clap::Args;
+use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::stream;
+use pond::keep::{Checked, check};
+use pond::output::{self, escape_controls};
+use pond::Error;
+
+use super::{Outcome, Shell, note, query};
+
+/// The exit code for a pond that is not what was written.
+const DAMAGED: i32 = 5;
+
+/// Check all that is stored: every row, every file, every reference
+///
+/// Reads everything and changes nothing. Prints what is wrong, one finding a line, and ends with
+/// exit code 5 if anything is. A pond that cannot be opened can be checked, too.
+///
+/// Example: pond fsck || echo damaged
+#[derive(Debug, Args)]
+pub struct Fsck {}
+
+impl Fsck {
+    pub fn run(self, shell: &Shell) -> Outcome {
+        let findings = query(async {
+            let dir = shell.require_dir()?;
+            let mut findings = Vec::new();
+            let checked = match shell.format()? {
+                Some(format) => {
+                    let checked = check(&dir, |error| findings.push(error.to_string())).await?;
+                    let column: ArrayRef = Arc::new(StringArray::from(findings.clone()));
+                    let rows = RecordBatch::try_from_iter([("finding", column)])?;
+                    let schema = rows.schema();
+                    let rows = RecordBatchStreamAdapter::new(schema, stream::iter([Ok(rows)]));
+                    output::write(Box::pin(rows), format, &mut shell.stdout()?).await?;
+                    checked
+                }
+                None => {
+                    let mut out = shell.stdout()?;
+                    let mut written = Ok(());
+                    let checked = check(&dir, |error| {
+                        let line = escape_controls(&error.to_string());
+                        if written.is_ok() {
+                            written = writeln!(out, "{line}").and_then(|()| out.flush());
+                        }
+                        findings.push(line);
+                    });
+                    let checked = checked.await?;
+                    written.map_err(output::write_error)?;
+                    checked
+                }
+            };
+            note(&summary(&checked, findings.len()));
+            Ok::<_, Error>(findings.len())
+        })?;
+        Ok(if findings == 0 { 0 } else { DAMAGED })
+    }
+}
+
+fn summary(checked: &Checked, findings: usize) -> String {
+    let outcome = match findings {
+        0 => "all is as it was written".to_owned(),
+        1 => "1 finding".to_owned(),
+        _ => format!("{findings} findings"),
+    };
+    format!(
+        "checked {} rows of {} nodes and {} blobs of {} bytes: {outcome}",
+        checked.rows, checked.nodes, checked.blobs, checked.blob_bytes
+    )
+}

@@ -1,0 +1,58 @@
+//! `pond gc`: removes files that nothing needs.
+
+use std::sync::Arc;
+
+use clap::Args;
+use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::stream;
+use pond::keep::{Garbage, Grace, parse_age};
+use pond::{Result, output};
+
+use super::{Outcome, Shell, note, serve};
+
+/// Remove files that nothing needs
+///
+/// Nothing that a version of anything needs is touched: what goes is what killed commands left
+/// behind, and the files that merging has replaced. Others may read and write meanwhile.
+///
+/// Example: pond gc --dry-run
+#[derive(Debug, Args)]
+pub struct Gc {
+    /// List what would be removed, and remove nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Leave alone what was in use this short a time ago, as 30s, 5m, 12h, 2d
+    #[arg(long, value_name = "TIME", default_value = "5m")]
+    grace: String,
+}
+
+impl Gc {
+    pub fn run(self, shell: &Shell) -> Outcome {
+        let grace = Grace(parse_age(&self.grace)?);
+        let format = shell.format()?.unwrap_or_default();
+        serve(async {
+            let garbage = shell.open().await?.pond().collect_garbage(grace, self.dry_run).await?;
+            let bytes: u64 = garbage.iter().map(|file| file.size_bytes).sum();
+            let rows = batch(&garbage)?;
+            let rows = RecordBatchStreamAdapter::new(rows.schema(), stream::iter([Ok(rows)]));
+            output::write(Box::pin(rows), format, &mut shell.stdout()?).await?;
+            let verb = if self.dry_run { "would remove" } else { "removed" };
+            note(&format!("{verb} {} files of {bytes} bytes", garbage.len()));
+            Ok(())
+        })?;
+        Ok(0)
+    }
+}
+
+fn batch(garbage: &[Garbage]) -> Result<RecordBatch> {
+    let kinds: StringArray = garbage.iter().map(|file| Some(file.kind.as_str())).collect();
+    let sizes = UInt64Array::from_iter_values(garbage.iter().map(|file| file.size_bytes));
+    let paths = garbage.iter().map(|file| Some(file.path.to_string_lossy()));
+    Ok(RecordBatch::try_from_iter([
+        ("kind", Arc::new(kinds) as ArrayRef),
+        ("size", Arc::new(sizes)),
+        ("path", Arc::new(paths.collect::<StringArray>())),
+    ])?)
+}

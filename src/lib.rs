@@ -35,28 +35,44 @@
 //!    pushdown of the engine works.
 //! 5. The plan runs; its batches stream to the caller, who may be `output`.
 //!
-//! # The life of a commit
+//! # The life of a write
 //!
-//! `CREATE NODE '/host' FACTORY hostmount WITH (directory='/data')`:
+//! `INSERT INTO '/sensors.series' SELECT * FROM '/host/2026.parquet'`:
 //!
-//! 1. [`tree::Tree::create_node`] validates the options against the factory's list
-//!    ([`factory::Config::validate`]), completes them ([`factory::Factory::prepare`]) and opens the node
-//!    once: a recipe that does not open is never stored.
-//! 2. A [`transaction::Transaction`] over the newest snapshot notes the change and performs it on its own
-//!    view.
-//! 3. [`pond::Pond::commit`] has [`oplog::Oplog::write`] put the rows' Parquet file, then the Delta log
+//! 1. The query is planned like any other. Its batches stream into [`tree::Edit::write_table`]:
+//!    [`format::EncodedTable`] encodes them as Parquet, in the layout that scans like, and computes what
+//!    is to be known of them ([`entry::TableFacts`]: columns, row count, bounds, order); a
+//!    [`blob::BlobWriter`] hashes and writes the bytes as they come. Nothing is collected.
+//! 2. The blob gets its name, its SHA-256, once it is whole and synced. From before that until after
+//!    the commit the edit holds a [`blob::Pin`], which keeps clean-up away from it; dropped, the edit
+//!    takes it away again. Contents of up to 64 KiB that are no table go into their row instead.
+//! 3. A [`transaction::Transaction`] over the newest snapshot notes the change and performs it on its own
+//!    view. Between `BEGIN` and `COMMIT` all statements share one edit; else each has its own.
+//! 4. [`pond::Pond::commit`] has [`oplog::Oplog::write`] put the rows' Parquet file, then the Delta log
 //!    file of the next version, if that name is free. [`store::DurableStore`] syncs each file and its
 //!    directory before it returns.
-//! 4. If another writer has that version, its rows are applied, the transaction is checked against them
-//!    (`Conflict` if they touched the same path) and performed again, and step 3 is repeated.
-//! 5. The commit is appended to the folded namespace in the cache; every
+//! 5. If another writer has that version, its rows are applied, the transaction is checked against them
+//!    (`Conflict` if they touched the same path; two appends to one series go together) and performed
+//!    again, and step 4 is repeated.
+//! 6. The commit is appended to the folded namespace in the cache; every
 //!    [`CHECKPOINT_COMMITS`](oplog::CHECKPOINT_COMMITS) commits the writer compacts the oplog, writes a
-//!    checkpoint and removes what became unneeded.
+//!    checkpoint and removes what became unneeded. When a series has grown many small files, whoever
+//!    appended merges them ([`tree::Tree::merge_series`]).
+//!
+//! # The past
+//!
+//! Every row carries its transaction, so the tree as of any of them is the same fold over fewer rows
+//! ([`pond::Pond::as_of`]). What a series showed then is decided by the versions it had; where their
+//! rows are found, by the files of today: a merged file says which of its rows are whose
+//! ([`entry::Segment`]), so that the past opens what the present does, and the small files may go.
 //!
 //! # Invariants
 //!
 //! - Acknowledged is durable: file and directory are synced before success is reported.
-//! - History is in the rows: compaction, checkpoints and clean-up of the log change no row.
+//! - History is in the rows: compaction, checkpoints and clean-up of the log change no row, and merging
+//!   the files of a series changes nothing that any version of it shows.
+//! - What is stored is named by its content, and written nowhere else: a blob never changes.
+//! - Statistics in a row are exact or absent: answers are taken from them.
 //! - A snapshot is a pure fold of the rows. What the cache holds is checked against the log file it
 //!   claims to be of, and may be deleted at any moment.
 //! - A statement sees one snapshot.

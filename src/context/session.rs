@@ -17,6 +17,7 @@ use datafusion::functions_aggregate::{average, count, min_max, sum};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use crate::catalog::{Binding, CATALOG, Catalogs};
+use crate::format::optimizer_rules;
 use crate::table_fn::{self, FromPlanner};
 
 /// The schema of a session's own tables, and the one that bare names are looked up in.
@@ -46,7 +47,8 @@ impl LeanSession {
                 average::avg_udaf(),
                 min_max::min_udaf(),
                 min_max::max_udaf(),
-            ]);
+            ])
+            .with_physical_optimizer_rules(optimizer_rules());
         if let Some(runtime) = runtime {
             builder = builder.with_runtime_env(runtime);
         }

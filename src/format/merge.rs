@@ -43,9 +43,10 @@ const RUNS_MAX: usize = 65_536;
 /// A file to be merged.
 #[derive(Debug, Clone)]
 pub struct MergeFile {
-    /// The whole file, of a version or of a segment.
+    /// The file of a version or of a segment.
     pub source: TableSource,
-    /// Which version's rows follow each other in it: `[(version, rows)]` for a version's own file.
+    /// Which version's rows follow each other in what is read of it: `[(version, rows)]` for a
+    /// version's own file.
     pub runs: Vec<(i64, i64)>,
 }
 
@@ -148,17 +149,12 @@ struct Versioned {
 
 impl Inputs {
     async fn new(session: &dyn Session, files: &[MergeFile], temporal: &str) -> Result<Self> {
-        let tables: Vec<_> = files
-            .iter()
-            .map(|file| {
-                file.source.known.clone().filter(|known| known.rows.is_none()).ok_or_else(|| {
-                    Error::invalid(format!(
-                        "'{}': only whole stored files are merged",
-                        file.source.path
-                    ))
-                })
+        let known = |file: &MergeFile| {
+            file.source.known.clone().ok_or_else(|| {
+                Error::invalid(format!("'{}': only stored files are merged", file.source.path))
             })
-            .collect::<Result<_>>()?;
+        };
+        let tables = files.iter().map(known).collect::<Result<Vec<_>>>()?;
         let schema = widen::unite(files.iter().zip(&tables).map(|(file, known)| {
             widen::FileColumns { path: &file.source.path, schema: &known.schema, guessed: false }
         }))?;

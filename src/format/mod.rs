@@ -28,6 +28,7 @@
 
 mod arrow;
 mod csv;
+mod ends;
 mod facts;
 mod inspect;
 mod json;
@@ -57,6 +58,7 @@ use object_store::ObjectMeta;
 use crate::error::{Error, Result};
 use crate::node::File;
 use crate::path::PondPath;
+pub use ends::optimizer_rules;
 pub use facts::KnownTable;
 pub use inspect::facts_of_parquet;
 pub use merge::{Merge, MergeFile};

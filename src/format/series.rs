@@ -77,11 +77,9 @@ pub fn series_sources(
             own_files(stored, next..=segment.from - 1, rows, &mut sources)?;
         }
         let wanted = segment.from.max(next)..=segment.to.min(last);
-        // A copy of a series as of an earlier time has segments with rows of versions it has not.
-        let is_whole = wanted == (segment.from..=segment.to)
-            && segment.runs.iter().all(|(version, _)| wanted.contains(version));
-        sources.push(match is_whole {
-            true => table_source(stored, &row)?,
+        // In a copy of a series as of an earlier version, rows of a later one are of none.
+        sources.push(match segment.runs.iter().all(|(version, _)| wanted.contains(version)) {
+            true => source(stored, &row, Some(&segment))?,
             false => part_of_segment(stored, &row, &segment, wanted, rows)?,
         });
         next = segment.to + 1;

@@ -7,9 +7,8 @@
 //! that follow each other make a lane, and the lanes declare the order; late data makes a second
 //! lane, and more than [`LANES_MAX`] of them none at all.
 //!
-//! A scan starts with one partition a lane, in order, and is cut into as many as the plan above can
-//! use only when it asks for them ([`super::watch::WatchedSource`]): `ORDER BY time LIMIT 10` reads
-//! the first file and no other.
+//! A scan starts with one partition a lane, in order. One of a single lane is cut into as many as the
+//! plan above can use when it asks for them ([`super::watch::WatchedSource`]).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
@@ -35,8 +34,9 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use object_store::path::Path;
 
+use super::ends::Lane;
 use super::facts::KnownTable;
-use super::watch::{WatchedFile, WatchedSource, WatchedStore};
+use super::watch::{WatchedFile, WatchedSource, WatchedStore, keep_apart};
 use super::{TableSource, parquet, statistics, widen};
 use crate::error::{Error, Result};
 
@@ -219,7 +219,14 @@ impl TableProvider for StoredTable {
         let store = WatchedStore::new(session, &self.store_url, self.watched.clone())?;
         let range = self.reads_a_range(filters);
         let source = parquet::stored_source(session, &store, &self.schema, range);
-        let source = Arc::new(WatchedSource::new(source, store, None).splitting());
+        let lane = match (&self.order, groups.as_slice()) {
+            (Some(order), [files]) => {
+                Some(Lane { column: order.column, files: files.files().to_vec() })
+            }
+            _ => None,
+        };
+        let source = WatchedSource::new(source, store, None).splitting().with_lane(lane);
+        let source = Arc::new(source);
         let ordering = self.order.as_ref().and_then(|order| {
             let name = self.schema.field(order.column).name();
             let column = Arc::new(expressions::Column::new(name, order.column));
@@ -231,9 +238,8 @@ impl TableProvider for StoredTable {
             .with_statistics(statistics)
             .with_output_ordering(ordering.into_iter().collect())
             .with_projection_indices(projection.cloned())?
-            .with_limit(limit)
-            .build();
-        Ok(DataSourceExec::from_data_source(config))
+            .with_limit(limit);
+        Ok(DataSourceExec::from_data_source(keep_apart(config).build()))
     }
 }
 

@@ -7,6 +7,7 @@
 //! fewer rows. What a file rewritten in place with the same size and time holds cannot be told.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
@@ -23,10 +24,14 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::object_store::ObjectStoreUrl;
-use datafusion::datasource::physical_plan::{FileGroup, FileOpener, FileScanConfig, FileSource};
+use datafusion::datasource::physical_plan::{
+    FileGroup, FileOpener, FileScanConfig, FileScanConfigBuilder, FileSource,
+};
 use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::physical_expr::projection::ProjectionExprs;
-use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, PhysicalSortExpr};
+use datafusion::physical_expr::{
+    EquivalenceProperties, LexOrdering, Partitioning, PhysicalSortExpr,
+};
 use datafusion::physical_plan::filter_pushdown::FilterPushdownPropagation;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::{DisplayFormatType, PhysicalExpr, SortOrderPushdownResult};
@@ -44,6 +49,7 @@ use object_store::{
     ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult,
 };
 
+use super::ends::Lane;
 use super::{TableSource, csv};
 use crate::error::{Error, ErrorKind, Result};
 use crate::path::PondPath;
@@ -290,6 +296,8 @@ pub(super) struct WatchedSource {
     csv_columns: Option<SchemaRef>,
     /// Whether the scan is cut into partitions where the plan asks for them, and not before.
     splitting: bool,
+    /// The files in the order of a column, if they are.
+    lane: Option<Arc<Lane>>,
 }
 
 /// What a partition of its own is worth: so many bytes of a stored file are a few milliseconds.
@@ -301,13 +309,23 @@ impl WatchedSource {
         store: WatchedStore,
         csv_columns: Option<SchemaRef>,
     ) -> Self {
-        Self { inner, store, csv_columns, splitting: false }
+        Self { inner, store, csv_columns, splitting: false, lane: None }
     }
 
     /// Cuts the scan into partitions where the plan asks for them: the largest group into parts that
     /// follow each other, so that an order of its rows is one of each part.
     pub(super) fn splitting(self) -> Self {
         Self { splitting: true, ..self }
+    }
+
+    /// Adds the files as they were before the scan was cut into partitions, if they are in order.
+    pub(super) fn with_lane(self, lane: Option<Lane>) -> Self {
+        Self { lane: lane.map(Arc::new), ..self }
+    }
+
+    /// Returns the files in order.
+    pub(super) fn lane(&self) -> Option<&Lane> {
+        self.lane.as_deref()
     }
 
     fn wrap(&self, inner: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
@@ -332,8 +350,13 @@ impl FileSource for WatchedSource {
         partition: usize,
     ) -> EngineResult<Box<dyn Morselizer>> {
         let store = Arc::new(self.store.clone());
+        // See `keep_apart`: here it would have row groups skipped that come before others.
+        let mut config = Cow::Borrowed(config);
+        if !config.output_ordering.is_empty() && !config.preserve_order {
+            config.to_mut().preserve_order = true;
+        }
         Ok(Box::new(WatchedMorselizer {
-            inner: self.inner.create_morselizer(store, config, partition)?,
+            inner: self.inner.create_morselizer(store, &config, partition)?,
             store: self.store.clone(),
             csv_columns: self.csv_columns.clone(),
         }))
@@ -394,9 +417,10 @@ impl FileSource for WatchedSource {
             .with_repartition_file_min_size(size_min.min(SPLIT_BYTES_MIN))
             .repartition_file_groups(&groups[largest..=largest]);
         Ok(parts.map(|parts| {
-            let mut config = config.clone();
-            config.file_groups.splice(largest..=largest, parts);
-            config
+            let mut groups = groups.clone();
+            groups.splice(largest..=largest, parts);
+            let config = FileScanConfigBuilder::from(config.clone()).with_file_groups(groups);
+            keep_apart(config).build()
         }))
     }
 
@@ -437,6 +461,17 @@ impl FileSource for WatchedSource {
     ) -> EngineResult<TreeNodeRecursion> {
         self.inner.apply_expressions(f)
     }
+}
+
+/// Keeps the partitions of an ordered scan from taking files of each other's.
+///
+/// The engine sees to that itself, but forgets it when a limit is pushed into the scan
+/// (apache/datafusion issue 24272); partitions whose number is declared it leaves alone.
+pub(super) fn keep_apart(config: FileScanConfigBuilder) -> FileScanConfigBuilder {
+    let config = config.build();
+    let partitions = (!config.output_ordering.is_empty() && config.file_groups.len() > 1)
+        .then(|| Partitioning::UnknownPartitioning(config.file_groups.len()));
+    FileScanConfigBuilder::from(config).with_output_partitioning(partitions)
 }
 
 /// A part of a watched file that is being read.

@@ -22,7 +22,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{ObjectStoreExt, PutPayload};
 use pond::entry::EntryType;
 use pond::format::{KnownTable, TableFormat, TableSource, open_table, read};
 use pond::node::{DirEntry, File};

@@ -18,11 +18,12 @@ use datafusion::arrow::util::display::array_value_to_string;
 use datafusion::catalog::TableProvider;
 use datafusion::common::ScalarValue;
 use datafusion::common::stats::Precision;
-use datafusion::datasource::MemTable;
 use datafusion::datasource::object_store::ObjectStoreUrl;
+use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
@@ -30,7 +31,7 @@ use pond::entry::{EntryType, NodeId, OplogEntry, TableFacts};
 use pond::format::{
     APPEND_TARGET_ROWS, EncodedTable, KnownTable, Merge, MergeFile, OpenTables, Part, SeriesRows,
     Stored, TableKey, TableSource, TableWriter, detect_temporal, facts_of_parquet, next_merge,
-    series_sources, stored_table, table_source,
+    optimizer_rules, series_sources, stored_table, table_source,
 };
 use pond::path::PondPath;
 use pond::{Error, ErrorKind, Result};
@@ -68,7 +69,11 @@ impl Series {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let url = ObjectStoreUrl::parse(format!("probe://series{number}/")).unwrap();
         let store = Arc::new(ProbeStore::default());
-        let session = SessionContext::new_with_config(config);
+        let state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_default_features()
+            .with_physical_optimizer_rules(optimizer_rules());
+        let session = SessionContext::new_with_state(state.build());
         session.register_object_store(url.as_ref(), store.clone());
         Self {
             session,
@@ -131,7 +136,7 @@ impl Series {
         let mut rows: Vec<&OplogEntry> = self.segments.iter().collect();
         rows.sort_by_key(|row| row.segment().unwrap().unwrap().from);
         let newest = self.versions.len() as i64;
-        let mut own = |versions: RangeInclusive<i64>, parts: &mut Vec<(Part, MergeFile)>| {
+        let own = |versions: RangeInclusive<i64>, parts: &mut Vec<(Part, MergeFile)>| {
             for row in self.versions(versions).unwrap() {
                 parts.push(self.part(&row, row.version..=row.version, None));
             }
@@ -668,4 +673,305 @@ async fn the_first_and_the_last_rows_need_no_sort_and_one_file() {
     assert_eq!(series.query(first).await[0].split('|').next(), Some("2026-01-01T00:00:00Z"));
     assert_eq!(series.query(last).await[0].split('|').next(), Some("2026-01-03T11:59:59.640Z"));
     assert_eq!(series.query(last).await.len(), 10);
+}
+
+/// Rows in no order, of which every version and every point in between must come out right.
+struct Model {
+    series: Series,
+    versions: Vec<RecordBatch>,
+}
+
+impl Model {
+    fn new() -> Self {
+        Self { series: Series::new(), versions: Vec::new() }
+    }
+
+    async fn append(&mut self, batch: RecordBatch) {
+        self.series.append(&batch).await;
+        self.versions.push(batch);
+    }
+
+    /// Compares queries over the series as of each version with the same over the plain rows.
+    async fn check(&self, columns: &str, queries: &[&str]) {
+        let plain = SessionContext::new();
+        for last in 1..=self.versions.len() {
+            // As the engine unites them: by name, in memory.
+            let mut union = Vec::new();
+            for (at, batch) in self.versions[..last].iter().enumerate() {
+                let name = format!("v{at}");
+                let _ = plain.deregister_table(&name).unwrap();
+                plain.register_batch(&name, batch.clone()).unwrap();
+                union.push(format!("SELECT {columns} FROM {name}"));
+            }
+            let union = union.join(" UNION ALL ");
+            let table = plain.sql(&union).await.unwrap().into_view();
+            for query in queries {
+                let expected = run(&plain, table.clone(), query).await;
+                let found = self.series.query_as_of(last as i64, query).await;
+                assert_eq!(found, expected, "as of version {last}: {query}");
+            }
+        }
+    }
+}
+
+const CHECKS: &[&str] = &[
+    "SELECT count(*), count(value), min(timestamp), max(timestamp), min(value), max(value) FROM t",
+    "SELECT * FROM t ORDER BY timestamp, value LIMIT 20",
+    "SELECT * FROM t ORDER BY timestamp DESC, value LIMIT 20",
+    "SELECT timestamp FROM t ORDER BY timestamp LIMIT 15",
+    "SELECT timestamp FROM t ORDER BY timestamp DESC LIMIT 15",
+    "SELECT timestamp FROM t ORDER BY timestamp DESC NULLS LAST LIMIT 5",
+    "SELECT timestamp FROM t ORDER BY timestamp",
+    "SELECT timestamp, value FROM t WHERE timestamp > to_timestamp_micros(500) ORDER BY 1, 2 LIMIT 9",
+    "SELECT count(*), sum(value) FROM t WHERE timestamp BETWEEN to_timestamp_micros(300) AND to_timestamp_micros(700)",
+    "SELECT count(*) FROM t WHERE value < 100",
+    "SELECT count(*) FROM t WHERE timestamp IS NULL",
+    "SELECT date_bin(INTERVAL '100 microseconds', timestamp), count(*), sum(value) FROM t GROUP BY 1 ORDER BY 1",
+];
+
+fn version(times: impl IntoIterator<Item = i64>) -> RecordBatch {
+    let times: Vec<i64> = times.into_iter().collect();
+    let values: Vec<i64> = times.iter().map(|time| time * 7 % 1000).collect();
+    batch(vec![("timestamp", micros(times)), ("value", ints(values))])
+}
+
+#[tokio::test]
+async fn late_and_unsorted_rows_come_out_right_as_of_every_version() {
+    let mut model = Model::new();
+    let columns = "timestamp, value";
+    // In order, late, overlapping, descending, empty, the same again, before everything, with nulls.
+    model.append(version(0..100)).await;
+    model.append(version(100..200)).await;
+    model.append(version((50..150).step_by(3))).await;
+    model.append(version((200..300).rev())).await;
+    model.append(version([])).await;
+    model.append(version(100..200)).await;
+    model.append(version([-5, -5, 1000])).await;
+    let plan = model.series.plan("SELECT timestamp FROM t ORDER BY timestamp").await;
+    assert!(plan.contains("SortExec"), "{plan}");
+    model.check(columns, CHECKS).await;
+    model.series.merge(2..=3).await;
+    model.check(columns, CHECKS).await;
+    model.series.merge(4..=7).await;
+    model.check(columns, CHECKS).await;
+    // The descending version is in order now, and the series with it.
+    let plan = model.series.plan("SELECT timestamp FROM t ORDER BY timestamp").await;
+    assert!(!plan.contains("SortExec"), "{plan}");
+    model.series.merge(1..=7).await;
+    assert_eq!(model.series.sources(7).unwrap().len(), 1);
+    model.check(columns, CHECKS).await;
+    let nulls: TimestampMicrosecondArray = vec![Some(5), None, Some(400)].into();
+    let nulls = vec![("timestamp", Arc::new(nulls) as ArrayRef), ("value", ints([1, 2, 3]))];
+    model.append(batch(nulls)).await;
+    model.append(version(600..700)).await;
+    model.check(columns, CHECKS).await;
+    model.series.merge(1..=9).await;
+    model.check(columns, CHECKS).await;
+}
+
+#[tokio::test]
+async fn a_segment_that_is_read_in_part_is_merged_in_part() {
+    let mut model = Model::new();
+    for start in [0, 50, 20, 100] {
+        model.append(version(start..start + 60)).await;
+    }
+    model.series.merge(1..=4).await;
+    // As a copy of the series as of version 3 has it: the rows of the 4th are nobody's.
+    let row = &mut model.series.segments[0];
+    let mut segment = row.segment().unwrap().unwrap();
+    segment.to = 3;
+    for (version, _) in segment.runs.iter_mut().filter(|(version, _)| *version > 3) {
+        *version = 0;
+    }
+    row.attributes = Some(segment.attributes());
+    model.series.versions.truncate(3);
+    model.versions.truncate(3);
+    model.check("timestamp, value", CHECKS).await;
+}
+
+#[tokio::test]
+async fn columns_that_change_over_time_are_one_table() {
+    let mut model = Model::new();
+    let seconds: ArrayRef = Arc::new(TimestampSecondArray::from(vec![1, 2]));
+    let millis: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![3000, 4000]));
+    let ints32: ArrayRef = Arc::new(Int32Array::from(vec![Some(7), None]));
+    let floats: ArrayRef = Arc::new(Float64Array::from(vec![0.5, 1.5]));
+    let texts: ArrayRef = Arc::new(StringArray::from(vec!["a", "b"]));
+    model.append(batch(vec![("timestamp", seconds), ("value", ints32)])).await;
+    model.append(batch(vec![("value", ints([1 << 40, 8])), ("timestamp", millis)])).await;
+    model
+        .append(batch(vec![
+            ("timestamp", micros([5_000_000, 6_000_000])),
+            ("note", texts.clone()),
+            ("value", floats),
+        ]))
+        .await;
+    model.append(batch(vec![("timestamp", micros([7_000_000, 8_000_000])), ("note", texts)])).await;
+    let mut expected = Vec::new();
+    let queries = [
+        "SELECT count(*), count(value), min(value), max(value), count(note), max(note) FROM t",
+        "SELECT timestamp, value, note FROM t ORDER BY timestamp",
+        "SELECT timestamp FROM t ORDER BY timestamp DESC LIMIT 3",
+        "SELECT count(*) FROM t WHERE value IS NULL",
+    ];
+    let all = [
+        "8|5|0.5|1099511627776.0|4|b",
+        "1970-01-01T00:00:01|7.0|null",
+        "1970-01-01T00:00:02|null|null",
+        "1970-01-01T00:00:03|1099511627776.0|null",
+        "1970-01-01T00:00:04|8.0|null",
+        "1970-01-01T00:00:05|0.5|a",
+        "1970-01-01T00:00:06|1.5|b",
+        "1970-01-01T00:00:07|null|a",
+        "1970-01-01T00:00:08|null|b",
+        "1970-01-01T00:00:08",
+        "1970-01-01T00:00:07",
+        "1970-01-01T00:00:06",
+        "3",
+    ];
+    for query in queries {
+        expected.extend(model.series.query(query).await);
+    }
+    assert_eq!(expected, all);
+    assert_eq!(model.series.reads(queries[0]).await.0.len(), 0);
+    model.series.merge(2..=3).await;
+    model.series.merge(1..=4).await;
+    let mut merged = Vec::new();
+    for query in queries {
+        merged.extend(model.series.query(query).await);
+    }
+    assert_eq!(merged, all);
+    // As of the first version the columns are those of the merged file, and the values its own.
+    let first =
+        model.series.query_as_of(1, "SELECT count(*), max(value), count(note) FROM t").await;
+    assert_eq!(first, ["2|7.0|0"]);
+
+    let error = {
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["x"]));
+        model.append(batch(vec![("timestamp", micros([9])), ("value", texts)])).await;
+        stored_table(model.series.sources(5).unwrap()).err().unwrap()
+    };
+    assert_eq!(
+        error.to_string(),
+        "'/a.series': column 'value' is Utf8View, but Float64 in '/a.series'"
+    );
+}
+
+/// Rows of two versions that alternate at every row have no short note of whose they are.
+#[tokio::test]
+async fn versions_that_interleave_too_often_are_put_after_each_other() {
+    let mut model = Model::new();
+    let times = |from: i64, step| (0..40_000i64).map(move |row| from + row * step);
+    model.append(version(times(0, 2))).await;
+    model.append(version(times(1, 2))).await;
+    model.append(version(times(80_000, 1))).await;
+    let checks = [
+        "SELECT count(*), min(timestamp), max(timestamp), sum(value) FROM t",
+        "SELECT timestamp FROM t ORDER BY timestamp DESC LIMIT 15",
+        "SELECT timestamp FROM t ORDER BY timestamp LIMIT 15",
+    ];
+    model.check("timestamp, value", &checks).await;
+    model.series.merge(1..=3).await;
+    let segment = model.series.segments[0].segment().unwrap().unwrap();
+    assert!(!segment.sorted);
+    assert_eq!(segment.runs, [(1, 40_000), (2, 40_000), (3, 40_000)]);
+    model.check("timestamp, value", &checks).await;
+    // Few enough, and they are merged.
+    let mut model = Model::new();
+    model.append(version((0..1000).map(|row| row * 2))).await;
+    model.append(version((0..1000).map(|row| row * 2 + 1))).await;
+    model.series.merge(1..=2).await;
+    let segment = model.series.segments[0].segment().unwrap().unwrap();
+    assert!(segment.sorted);
+    assert_eq!(segment.runs.len(), 2000);
+    model.check("timestamp, value", CHECKS).await;
+}
+
+#[tokio::test]
+async fn an_encoded_table_streams_and_tells_why_it_ends() {
+    let part = hour(0, 8192);
+    let schema = part.schema();
+    let stream = |rows: Vec<datafusion::error::Result<RecordBatch>>| {
+        let rows = futures::stream::iter(rows);
+        Box::pin(RecordBatchStreamAdapter::new(schema.clone(), rows))
+    };
+    let many = (0..60).map(|number| Ok(hour(number, 8192))).collect();
+    let mut encoded = EncodedTable::new(stream(many), Some("timestamp")).unwrap();
+    let mut parts = Vec::new();
+    while let Some(part) = encoded.next().await.unwrap() {
+        parts.push(part);
+    }
+    let facts = encoded.finish().unwrap();
+    assert!(facts.sorted);
+    assert!(parts.len() >= 4, "{} parts", parts.len());
+    let whole = Bytes::from(parts.concat());
+    assert_eq!(inspect(whole, Some("timestamp")).await.unwrap(), facts);
+
+    let torn = Err(Error::invalid("row 8193 is torn").into());
+    let mut encoded = EncodedTable::new(stream(vec![Ok(part.clone()), torn]), None).unwrap();
+    let error = loop {
+        match encoded.next().await {
+            Ok(part) => assert!(part.is_some(), "half a table is no table"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.to_string(), "row 8193 is torn");
+    assert_eq!(encoded.finish().unwrap_err().kind(), ErrorKind::Invalid);
+}
+
+#[tokio::test]
+async fn an_opened_table_is_kept_until_the_series_changes() {
+    let mut series = Series::new();
+    series.append(&version(0..10)).await;
+    let tables = OpenTables::default();
+    let key = |changed| TableKey {
+        path: series.path.clone(),
+        store_url: series.url.clone(),
+        node: NodeId::ROOT,
+        versions: 1..=1,
+        sha256: None,
+        changed: (changed, 0),
+    };
+    let opened = std::cell::Cell::new(0);
+    let open = || {
+        opened.set(opened.get() + 1);
+        series.sources(1)
+    };
+    tables.get(Some(key(1)), open).unwrap();
+    tables.get(Some(key(1)), open).unwrap();
+    assert_eq!(opened.get(), 1);
+    tables.get(Some(key(2)), open).unwrap();
+    tables.get(None, open).unwrap();
+    tables.get(None, open).unwrap();
+    assert_eq!(opened.get(), 4);
+}
+
+/// A limit in the order of time is of the earliest rows that a filter leaves, also where the engine
+/// would rather take row groups whose rows all meet it.
+#[tokio::test]
+async fn a_limit_after_a_filter_takes_the_earliest_rows() {
+    for partitions in [1, 2, 5] {
+        let mut series =
+            Series::with_config(SessionConfig::new().with_target_partitions(partitions));
+        // Several row groups, and late rows for a second lane.
+        series.append(&version(0..400_000)).await;
+        series.append(&version(400_000..800_000)).await;
+        series.append(&version((0..800_000).step_by(1000))).await;
+        for last in [2, 3] {
+            for from in [0, 1, 130_000, 399_999, 700_001] {
+                let query = format!(
+                    "SELECT timestamp FROM t WHERE timestamp >= to_timestamp_micros({from}) \
+                     ORDER BY timestamp LIMIT 5"
+                );
+                let late = |time: i64| 1 + usize::from(last == 3 && time % 1000 == 0);
+                let times = (from..).flat_map(|time| std::iter::repeat_n(time, late(time)));
+                let expected: Vec<String> = times
+                    .take(5)
+                    .flat_map(|time| rows(&batch(vec![("t", micros([time]))])))
+                    .collect();
+                let found = series.query_as_of(last, &query).await;
+                assert_eq!(found, expected, "{partitions} partitions, as of {last}: {query}");
+            }
+        }
+    }
 }

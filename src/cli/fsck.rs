@@ -7,9 +7,9 @@ use clap::Args;
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream;
+use pond::Error;
 use pond::keep::{Checked, check};
 use pond::output::{self, escape_controls};
-use pond::Error;
 
 use super::{Outcome, Shell, note, query};
 

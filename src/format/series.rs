@@ -107,13 +107,17 @@ fn own_files(
 /// # Errors
 /// `Corrupt` if the row lacks what a stored table's has.
 pub fn table_source(stored: Stored, row: &OplogEntry) -> Result<TableSource> {
+    source(stored, row, row.segment()?.as_ref())
+}
+
+fn source(stored: Stored, row: &OplogEntry, segment: Option<&Segment>) -> Result<TableSource> {
     let lacks = |what: &str| {
         let (path, version) = (stored.path, row.version);
         Error::corrupt(format!("'{path}': the row of version {version} has no {what}"))
     };
     let sha256 = row.sha256.as_deref().ok_or_else(|| lacks("SHA-256"))?;
     let size = row.size.and_then(|size| u64::try_from(size).ok()).ok_or_else(|| lacks("size"))?;
-    let known = known_table(stored, row)?;
+    let known = known_table(stored, row, segment)?;
     Ok(TableSource {
         path: stored.path.clone(),
         store_url: stored.store_url.clone(),
@@ -131,13 +135,18 @@ pub fn table_source(stored: Stored, row: &OplogEntry) -> Result<TableSource> {
     })
 }
 
-fn known_table(stored: Stored, row: &OplogEntry) -> Result<Arc<KnownTable>> {
+fn known_table(
+    stored: Stored,
+    row: &OplogEntry,
+    segment: Option<&Segment>,
+) -> Result<Arc<KnownTable>> {
     let (path, version) = (stored.path, row.version);
-    let facts = row.table_facts().ok_or_else(|| {
+    let mut facts = row.table_facts().ok_or_else(|| {
         Error::corrupt(format!(
             "'{path}': the row of version {version} has no schema or statistics"
         ))
     })?;
+    facts.sorted |= segment.is_some_and(|segment| segment.sorted);
     KnownTable::from_facts(&facts)
         .map_err(|error| error.context(format!("'{path}', version {version}")))
 }
@@ -150,7 +159,7 @@ fn part_of_segment(
     wanted: RangeInclusive<i64>,
     rows: &dyn SeriesRows,
 ) -> Result<TableSource> {
-    let mut source = table_source(stored, row)?;
+    let mut source = source(stored, row, Some(segment))?;
     let whole = source.known.take().expect("a stored file is known");
     let selectors = segment.runs.iter().map(|(version, rows)| {
         let rows = usize::try_from(*rows).unwrap_or_default();
@@ -161,7 +170,7 @@ fn part_of_segment(
         .versions(wanted)?
         .iter()
         .map(|row| {
-            let known = known_table(stored, row)?;
+            let known = known_table(stored, row, None)?;
             statistics::convert(&known.statistics, &known.schema, &whole.schema)
         })
         .collect::<Result<Vec<_>>>()?;

@@ -1,6 +1,7 @@
 //! `pond expire`: gives history up.
 
 use clap::Args;
+use pond::entry::now_micros;
 use pond::keep::parse_age;
 
 use super::{Outcome, Shell, note, serve};
@@ -27,10 +28,11 @@ pub struct Expire {
 
 impl Expire {
     pub fn run(self, shell: &Shell) -> Outcome {
-        let age = parse_age(&self.older_than)?;
+        let age = parse_age(&self.older_than)?.as_micros();
+        let time = now_micros() - i64::try_from(age).unwrap_or(i64::MAX);
         serve(async {
             let tree = shell.open().await?;
-            let expiration = tree.pond().expire(age, self.message, self.dry_run).await?;
+            let expiration = tree.pond().expire(time, self.message, self.dry_run).await?;
             let verb = if self.dry_run { "would expire" } else { "expired" };
             match expiration.before {
                 Some(txn) => note(&format!(

@@ -7,12 +7,11 @@
 //! In memory there is one entry for each node and each version of a series, and one bit for each row.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 
 use futures::TryStreamExt;
 
 use super::Merged;
-use crate::entry::{EntryType, NodeId, OplogEntry, now_micros};
+use crate::entry::{EntryType, NodeId, OplogEntry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::oplog::{Expired, Oplog, Scan, TableState, Written};
 use crate::pond::Pond;
@@ -32,8 +31,8 @@ pub struct Expiration {
 }
 
 impl Pond {
-    /// Gives up the history that is older than `age`: every state that the pond had since then can
-    /// still be seen, and none before. `message` is noted in the log. With `dry_run` it is only told what would go.
+    /// Gives up the history from before `time`, microseconds since 1970 UTC: every state that the pond
+    /// had since then can still be seen, and none before. `message` is noted in the log. With `dry_run` it is only told what would go.
     ///
     /// Blobs that nothing names any more are left to [`Pond::collect_garbage`].
     ///
@@ -41,11 +40,10 @@ impl Pond {
     /// `Conflict` if others keep rewriting the table; `Corrupt`, `Io`. Nothing was changed then.
     pub async fn expire(
         &self,
-        age: Duration,
+        time: i64,
         message: Option<String>,
         dry_run: bool,
     ) -> Result<Expiration> {
-        let time = now_micros() - i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
         for _ in 0..ATTEMPTS_MAX {
             let table = self.table().await?;
             let nothing = Expiration { before: None, rows_dropped: 0, rows_kept: 0 };

@@ -138,6 +138,17 @@ impl WatchedStore {
     /// Says in pond words what the store said of `location`.
     fn explain(&self, location: &Path, error: object_store::Error) -> object_store::Error {
         let Some(file) = self.files.get(location) else { return error };
+        if file.immutable {
+            // Nothing that the pond stores goes away, or changes, while it is named.
+            let name = location.filename().unwrap_or_default();
+            let missing = matches!(error, object_store::Error::NotFound { .. });
+            let what = if missing { "missing" } else { "damaged" };
+            return carry(
+                Error::corrupt(format!("'{}': its blob {name} is {what}", file.path))
+                    .with_hint("restore the file from a backup")
+                    .with_source(error),
+            );
+        }
         let kind = match &error {
             object_store::Error::NotFound { .. } => {
                 return carry(Error::not_found(format!("'{}' does not exist any more", file.path)));

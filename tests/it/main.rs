@@ -3,6 +3,7 @@
 mod cli;
 mod contract;
 mod crash;
+mod damage;
 mod embed;
 mod examples;
 mod formats;

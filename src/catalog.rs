@@ -5,6 +5,7 @@
 //! '/sensors/a.series'             the same, as a bare name
 //! '/sensors/*.csv'                a glob: all matches are one table, columns matched by name
 //! 'a.series'                      relative to the session's directory
+//! '/sensors/a.series@v12'         as it was after transaction 12
 //! ```
 //!
 //! A `Binding` says what one statement sees: the root of one snapshot, the session's directory, and
@@ -35,10 +36,11 @@ use crate::entry::EntryType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, TableFormat, TableSource};
 use crate::glob::Glob;
-use crate::node::{DirEntry, Directory, ListFields, Node, lookup, not_found, resolve};
+use crate::node::{DirEntry, Directory, ListFields, Node, lookup, resolve};
 use crate::path::{PondPath, is_glob};
 use crate::snapshot::Snapshot;
 use crate::tree::Tree;
+use crate::tree::past::InTime;
 
 /// The name of the catalog.
 pub const CATALOG: &str = "pond";
@@ -159,6 +161,12 @@ impl Binding {
         }
     }
 
+    /// Finds the tree in which `path` is to be looked up: the statement's, unless the path names the
+    /// past.
+    pub(crate) async fn in_time(&self, path: &PondPath) -> Result<InTime> {
+        self.tree.in_time(self.snapshot().await?, path).await
+    }
+
     /// Returns the absolute path that `text` means.
     pub(crate) fn path(&self, text: &str) -> Result<PondPath> {
         self.directory.as_ref().unwrap_or(&PondPath::root()).join(text)
@@ -265,16 +273,18 @@ impl Binding {
         path: &PondPath,
         quiet: bool,
     ) -> Result<Option<Arc<dyn TableProvider>>> {
-        let root = self.root().await?;
-        match lookup(&root, path).await? {
+        let place = self.in_time(path).await?;
+        match lookup(&place.root, &place.path).await? {
             Some(Node::File(file)) => {
                 let session = (self.session)(self)?;
                 file.table(&session).await.map(Some)
             }
             Some(_) => Err(not_a_table(path)),
-            None if is_glob(path.as_str()) => self.open_glob(&root, path).await.map(Some),
+            None if is_glob(place.path.as_str()) => {
+                self.open_glob(&place.root, &place.path).await.map(Some)
+            }
             None if quiet => Ok(None),
-            None => Err(not_found(&root, path).await),
+            None => Err(place.not_found().await),
         }
     }
 

@@ -207,6 +207,13 @@ impl OplogEntry {
         self.attribute("comment")?.as_str().map(str::to_owned)
     }
 
+    /// Returns the number of rows of a static table, or of one version of a series.
+    pub fn num_rows(&self) -> Option<i64> {
+        let statistics: serde_json::Value =
+            serde_json::from_str(self.statistics.as_deref()?).ok()?;
+        statistics.get("numRecords")?.as_i64()
+    }
+
     /// Returns what is known of the table that a static table or series holds.
     pub fn table_facts(&self) -> Option<TableFacts> {
         Some(TableFacts {

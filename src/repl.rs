@@ -20,7 +20,7 @@ use rustyline::{Config, DefaultEditor};
 use tokio::runtime::Runtime;
 
 use crate::cli::list::{How, list};
-use crate::cli::sql::{Results, describe, quote, quoted, run_statement};
+use crate::cli::sql::{Results, describe, end_transaction, quote, quoted, run_statement};
 use crate::cli::{Failure, Outcome, Shell, check_format, engine, note, report, say};
 
 const HELP: &str = "\
@@ -94,10 +94,11 @@ impl Session {
                 }
                 Input::End => {
                     // A script may leave out its last semicolon.
-                    if !self.interactive {
-                        self.run_text(&text, lines_before)?;
-                    }
-                    return Ok(0);
+                    let last = match self.interactive {
+                        true => Ok(()),
+                        false => self.run_text(&text, lines_before),
+                    };
+                    return self.end(last);
                 }
             };
             let ended = if text.is_empty()
@@ -120,26 +121,34 @@ impl Session {
                 done.map(|()| false)
             };
             match ended {
-                Ok(true) => return Ok(0),
+                Ok(true) => return self.end(Ok(())),
                 Ok(false) => {}
-                Err(failure) => self.fail(failure)?,
+                // Where there is someone to go on with, it is told and that is all.
+                Err(failure) if self.interactive && !failure.is_closed_pipe() => report(&failure),
+                Err(failure) => return self.end(Err(failure)),
             }
         }
     }
 
-    /// Tells a failure and goes on, where there is someone to go on with.
-    fn fail(&self, failure: Failure) -> Result<(), Failure> {
-        if self.interactive && !failure.is_closed_pipe() {
-            report(&failure);
-            return Ok(());
+    /// Ends the session; a transaction that is open is rolled back.
+    fn end(&mut self, outcome: Result<(), Failure>) -> Outcome {
+        let Session { runtime, context, .. } = self;
+        if self.interactive && outcome.is_ok() {
+            if runtime.block_on(context.roll_back()) {
+                note("the open transaction was rolled back");
+            }
+            return Ok(0);
         }
-        Err(failure)
+        runtime.block_on(end_transaction(context, outcome))?;
+        Ok(0)
     }
 
+    /// A `*` tells that a transaction is open.
     fn prompt(&self) -> String {
+        let open = if self.context.in_transaction() { "*" } else { "" };
         match self.context.directory() {
-            directory if directory.is_root() => "pond> ".to_owned(),
-            directory => format!("pond:{directory}> "),
+            directory if directory.is_root() => format!("pond{open}> "),
+            directory => format!("pond:{directory}{open}> "),
         }
     }
 
@@ -195,8 +204,7 @@ impl Session {
                 let path = context.directory().join(path.as_deref().unwrap_or("."))?;
                 let how = How { long: true, ..How::default() };
                 let work = async {
-                    let tree = context.tree();
-                    let root = tree.root(tree.snapshot().await?);
+                    let root = context.tree().root(context.snapshot().await?);
                     list(&root, &path, &how, None, results.out()).await
                 };
                 cancellable(runtime, *interactive, work)?;

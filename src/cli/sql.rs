@@ -12,7 +12,7 @@ use pond::sql::{Script, Statement};
 use pond::{Error, ErrorKind, Result};
 
 use super::mknod::read_text;
-use super::{Failure, Outcome, Shell, Stdout, query};
+use super::{Failure, Outcome, Shell, Stdout, note, query};
 
 /// Most characters of a failed statement that are shown.
 const QUOTE_CHARS_MAX: usize = 100;
@@ -45,18 +45,44 @@ impl Sql {
         query(async {
             let context = PondContext::new(shell.open_or_transient().await?);
             let mut results = Results::new(format, shell.stdout()?);
-            for statement in Script::new(&text) {
-                let statement = statement.map_err(|error| {
-                    Failure::new(error, (!name.is_empty()).then(|| name.clone()))
-                })?;
-                let place = place(&name, &text, &statement);
-                run_statement(&context, statement, &mut results)
-                    .await
-                    .map_err(|error| Failure::new(error, place))?;
-            }
+            let outcome = run_script(&context, &name, &text, &mut results).await;
+            end_transaction(&context, outcome).await?;
             Ok(0)
         })
     }
+}
+
+async fn run_script(
+    context: &PondContext,
+    name: &str,
+    text: &str,
+    results: &mut Results,
+) -> Result<(), Failure> {
+    for statement in Script::new(text) {
+        let statement = statement
+            .map_err(|error| Failure::new(error, (!name.is_empty()).then(|| name.to_owned())))?;
+        let place = place(name, text, &statement);
+        run_statement(context, statement, results)
+            .await
+            .map_err(|error| Failure::new(error, place))?;
+    }
+    Ok(())
+}
+
+/// Rolls back the transaction that a script has left open: an error if the script found its end.
+pub async fn end_transaction(
+    context: &PondContext,
+    outcome: Result<(), Failure>,
+) -> Result<(), Failure> {
+    if !context.roll_back().await {
+        return outcome;
+    }
+    if outcome.is_ok() {
+        let error = Error::invalid("the script ends within a transaction, which was rolled back");
+        return Err(Failure::from(error.with_hint("end it with COMMIT, or ROLLBACK")));
+    }
+    note("the open transaction was rolled back");
+    outcome
 }
 
 /// Takes a text that begins with a comment for SQL, but not a mistyped option.
@@ -85,8 +111,8 @@ pub async fn describe(
     results: &mut Results,
 ) -> Result<()> {
     let quoted = quoted(path);
-    let tree = context.tree();
-    let node = resolve(&tree.root(tree.snapshot().await?), path).await?;
+    let root = context.tree().root(context.snapshot().await?);
+    let node = resolve(&root, path).await?;
     let columns = match node {
         Node::File(_) => match context.sql(&format!("DESCRIBE {quoted}")).await {
             Ok(columns) => Some(columns),

@@ -3,6 +3,8 @@
 //! A name is a pond path where it is written as one: in single quotes, with a `/` in it, or below a
 //! directory (`pond."/a"."b.csv"`). Other names are the session's own.
 
+use std::sync::Arc;
+
 use datafusion::common::TableReference;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result as EngineResult};
@@ -11,8 +13,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::sql::parser::Statement as EngineStatement;
 use datafusion::sql::sqlparser::ast::{
-    FromTable, ObjectName, ObjectType, SchemaName, ShowCreateObject, Statement as SqlStatement,
-    TableFactor, TableObject, TableWithJoins,
+    ObjectName, ObjectType, SchemaName, ShowCreateObject, Statement as SqlStatement, TableFactor,
 };
 use serde_json::Value;
 
@@ -22,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::factory::{Factory, OptionKind};
 use crate::node::{Node, lookup};
 use crate::path::PondPath;
+use crate::snapshot::Snapshot;
 use crate::tree::{CreateMode, NewNode};
 
 /// Formats that the engine reads from host files by itself.
@@ -45,7 +47,9 @@ impl PondContext {
             }
             _ => return Ok(None),
         };
-        let message = Some(text.to_owned());
+        if let Some(output) = self.transact(statement).await? {
+            return Ok(Some(output));
+        }
         match statement {
             SqlStatement::CreateSchema {
                 schema_name: SchemaName::Simple(name),
@@ -55,8 +59,9 @@ impl PondContext {
                 ..
             } if pond_path(name).is_some() => {
                 let path = self.path(&pond_path(name).expect("just seen"))?;
-                let change = self.tree().mkdir(&path, *if_not_exists, message).await?;
-                Ok(Some(Output::changes(&[change])?))
+                let mut work = self.work(text.to_owned()).await?;
+                let change = work.edit().mkdir(&path, *if_not_exists).await?;
+                Ok(Some(Output::changes(&work.finish(vec![change]).await?)?))
             }
             SqlStatement::Drop {
                 object_type: kind @ (ObjectType::Table | ObjectType::View | ObjectType::Schema),
@@ -77,9 +82,9 @@ impl PondContext {
                 self.check_droppable(&paths, kind).await?;
                 // CASCADE takes a schema's tables with it, as RECURSIVE does a directory's children.
                 let recursive = *cascade && *kind == ObjectType::Schema;
-                let changes =
-                    self.tree().drop_nodes(&paths, *if_exists, recursive, message).await?;
-                Ok(Some(Output::changes(&changes)?))
+                let mut work = self.work(text.to_owned()).await?;
+                let changes = work.edit().drop_nodes(&paths, *if_exists, recursive).await?;
+                Ok(Some(Output::changes(&work.finish(changes).await?)?))
             }
             SqlStatement::ShowColumns { show_options, .. } => {
                 let name = show_options
@@ -105,7 +110,7 @@ impl PondContext {
     /// `DROP TABLE` of a directory, or `DROP SCHEMA` of a file, is a mistake. What is not there is
     /// left to the tree.
     async fn check_droppable(&self, paths: &[PondPath], kind: &ObjectType) -> Result<()> {
-        let snapshot = self.tree().snapshot().await?;
+        let snapshot = self.snapshot().await?;
         for path in paths {
             let Some(node) = self.tree().stored(&snapshot, path)? else { continue };
             let is_directory = node.entry.entry_type == crate::entry::EntryType::Directory;
@@ -124,19 +129,9 @@ impl PondContext {
         Ok(())
     }
 
-    /// Refuses statements that would change what pond paths name, and multi-statement transactions.
+    /// Refuses what is not carried out on pond paths.
     async fn refuse(&self, statement: &SqlStatement) -> Result<()> {
         let (verb, names) = match statement {
-            SqlStatement::StartTransaction { .. }
-            | SqlStatement::Commit { .. }
-            | SqlStatement::Rollback { .. }
-            | SqlStatement::Savepoint { .. }
-            | SqlStatement::ReleaseSavepoint { .. } => {
-                return Err(Error::unsupported(format!(
-                    "{statement}: transactions of many statements are not supported"
-                ))
-                .with_hint("each statement is a transaction of its own"));
-            }
             SqlStatement::Use(target) => {
                 return Err(Error::invalid(format!(
                     "{target}: a path is written in single quotes"
@@ -149,25 +144,12 @@ impl PondContext {
             SqlStatement::Explain { statement, .. } => {
                 return Box::pin(self.refuse(statement)).await;
             }
-            SqlStatement::Insert(insert) => match &insert.table {
-                TableObject::TableName(name) => ("INSERT", vec![name]),
-                _ => return Ok(()),
-            },
-            SqlStatement::Update(update) => {
-                ("UPDATE", table_names(std::slice::from_ref(&update.table)))
-            }
-            SqlStatement::Delete(delete) => match &delete.from {
-                FromTable::WithFromKeyword(tables) | FromTable::WithoutKeyword(tables) => {
-                    ("DELETE", table_names(tables))
-                }
-            },
             SqlStatement::Merge(merge) => {
                 ("MERGE", factor_name(&merge.table).into_iter().collect())
             }
             SqlStatement::Truncate(truncate) => {
                 ("TRUNCATE", truncate.table_names.iter().map(|target| &target.name).collect())
             }
-            SqlStatement::CreateTable(create) => ("CREATE TABLE", vec![&create.name]),
             SqlStatement::CreateView(create) => ("CREATE VIEW", vec![&create.name]),
             SqlStatement::AlterTable(alter) => ("ALTER TABLE", vec![&alter.name]),
             SqlStatement::AlterView { name, .. } => ("ALTER VIEW", vec![name]),
@@ -178,22 +160,27 @@ impl PondContext {
             _ => return Ok(()),
         };
         match names.into_iter().find_map(pond_path) {
-            Some(path) => Err(self.unwritable(verb, &self.path(&path)?).await),
+            Some(path) => {
+                let path = self.path(&path)?;
+                Err(self.unwritable(verb, &path, &self.snapshot().await?).await)
+            }
             None => Ok(()),
         }
     }
 
     /// Says why a pond path takes no writes from `verb`, naming the mount that it is in.
-    async fn unwritable(&self, verb: &str, path: &PondPath) -> Error {
+    pub(super) async fn unwritable(
+        &self,
+        verb: &str,
+        path: &PondPath,
+        snapshot: &Arc<Snapshot>,
+    ) -> Error {
         let refusal = if verb.starts_with("CREATE ") {
             format!("cannot be made by {verb}")
         } else {
             format!("takes no {verb}")
         };
-        let root = match self.tree().snapshot().await {
-            Ok(snapshot) => self.tree().root(snapshot),
-            Err(error) => return error,
-        };
+        let root = self.tree().root(snapshot.clone());
         let mut at = Some(path.clone());
         while let Some(directory) = at {
             if let Ok(Some(Node::Directory(opened))) = lookup(&root, &directory).await
@@ -204,15 +191,15 @@ impl PondContext {
             }
             at = directory.split().map(|(parent, _)| parent);
         }
-        Error::unsupported(format!("'{path}' {refusal}: the pond stores no tables or views yet"))
-            .with_hint(
-                "CREATE NODE shows files of the host; CREATE TABLE t AS … keeps rows in the session",
-            )
+        let hint = match verb {
+            "MERGE" => "UPDATE, DELETE and INSERT within BEGIN … COMMIT do the same",
+            "CREATE VIEW" | "ALTER VIEW" => "CREATE TABLE … AS keeps the rows of a query",
+            "TRUNCATE" => "TRUNCATE takes one table at a time",
+            "ALTER TABLE" => "CREATE OR REPLACE TABLE … AS SELECT … gives it other columns",
+            _ => "a dynamic node is changed by ALTER NODE",
+        };
+        Error::unsupported(format!("'{path}' {refusal}")).with_hint(hint)
     }
-}
-
-fn table_names(tables: &[TableWithJoins]) -> Vec<&ObjectName> {
-    tables.iter().filter_map(|table| factor_name(&table.relation)).collect()
 }
 
 fn factor_name(factor: &TableFactor) -> Option<&ObjectName> {
@@ -223,7 +210,7 @@ fn factor_name(factor: &TableFactor) -> Option<&ObjectName> {
 }
 
 /// Returns the path that a name in a statement is, if it is written as one.
-fn pond_path(name: &ObjectName) -> Option<String> {
+pub(super) fn pond_path(name: &ObjectName) -> Option<String> {
     let parts: Vec<_> = name.0.iter().map(|part| part.as_ident()).collect::<Option<_>>()?;
     match parts.as_slice() {
         [name] => {
@@ -288,14 +275,11 @@ pub(super) fn check_plan(
                 if let Some(name) = made_by(ddl)
                     && is_pond_path(name) =>
             {
-                Some(Error::unsupported(format!(
-                    "'{}' cannot be made: the pond stores no tables or views yet",
-                    name.table()
-                )))
+                Some(not_prepared(name))
             }
-            LogicalPlan::Dml(dml) if is_pond_path(&dml.table_name) => Some(Error::unsupported(
-                format!("'{}' takes no {}", dml.table_name.table(), dml.op.name()),
-            )),
+            LogicalPlan::Dml(dml) if is_pond_path(&dml.table_name) => {
+                Some(not_prepared(&dml.table_name))
+            }
             LogicalPlan::Ddl(DdlStatement::CreateView(view)) if binding.is_used() => {
                 Some(would_freeze(&format!("view '{}'", view.name.table())))
             }
@@ -339,6 +323,11 @@ fn made_by(ddl: &DdlStatement) -> Option<&TableReference> {
 
 fn is_pond_path(table: &TableReference) -> bool {
     table.table().starts_with('/') || table.schema().is_some_and(|schema| schema.starts_with('/'))
+}
+
+fn not_prepared(name: &TableReference) -> Error {
+    Error::unsupported(format!("'{}' cannot be written by a prepared statement", name.table()))
+        .with_hint("write the statement out")
 }
 
 fn would_freeze(object: &str) -> Error {

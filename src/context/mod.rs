@@ -4,16 +4,21 @@
 //! A statement sees one snapshot. It is taken when the statement begins, and every name of the
 //! statement is resolved in it: the engine plans with a copy of the session's state over which a
 //! `Binding` to that snapshot was put. What a statement changes in the pond is one transaction,
-//! whose message is the statement's text.
+//! whose message is the statement's text; or, after `BEGIN`, a part of one (`transaction.rs`).
 //!
 //! SQL reaches host files through mounts only. `COPY … TO` and `CREATE EXTERNAL TABLE` over host
 //! files are refused unless the application allows them ([`PondContextBuilder::with_host_files`]);
 //! `engine_statements::check_plan` is the one place that decides.
 
+mod copy;
 pub(crate) mod engine_statements;
+mod moment;
 mod node_statements;
 mod output;
+mod rows;
 pub(crate) mod session;
+mod transaction;
+mod writes;
 
 use std::sync::{Arc, OnceLock, RwLock};
 
@@ -26,12 +31,14 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as EngineStatement;
 
 use self::session::LeanSession;
+use self::writes::Writing;
 use crate::catalog::Binding;
 use crate::error::{Error, Result};
 use crate::node::{Node, resolve};
 use crate::path::PondPath;
+use crate::snapshot::Snapshot;
 use crate::sql::{Body, Script, Statement, diagnose, from_clause};
-use crate::tree::Tree;
+use crate::tree::{Edit, Tree};
 pub use output::{Output, OutputKind};
 
 /// The name of the file in a query about one file.
@@ -51,6 +58,8 @@ struct Inner {
     runtime: Option<Arc<RuntimeEnv>>,
     /// What relative paths are relative to.
     directory: RwLock<PondPath>,
+    /// The open transaction. Its lock is held while a statement works in it.
+    open: Arc<tokio::sync::Mutex<Option<Edit>>>,
     host_files: bool,
 }
 
@@ -96,6 +105,7 @@ impl PondContextBuilder {
                 config: self.config,
                 runtime: self.runtime,
                 directory: RwLock::new(PondPath::root()),
+                open: Arc::default(),
                 host_files: self.host_files,
             }),
         }
@@ -165,7 +175,10 @@ impl PondContext {
         let (text, body) = statement.into_parts();
         match body {
             Body::Node(statement) => self.execute_node(statement, text).await,
-            Body::Engine(statement) => self.execute_engine(*statement, text).await,
+            Body::Engine(mut statement, past) => {
+                self.name_past(&mut statement, &past).await?;
+                self.execute_engine(*statement, text).await
+            }
         }
     }
 
@@ -177,7 +190,8 @@ impl PondContext {
     pub async fn cat_sql(&self, path: &PondPath, text: &str) -> Result<Output> {
         let text = from_clause::add_from(text, SOURCE)?;
         let (_, body) = Script::parse_one(&text)?.into_parts();
-        let Body::Engine(statement) = body else { return Err(not_a_query()) };
+        let Body::Engine(mut statement, past) = body else { return Err(not_a_query()) };
+        self.name_past(&mut statement, &past).await?;
         if !engine_statements::is_query(&statement) {
             return Err(not_a_query());
         }
@@ -189,7 +203,7 @@ impl PondContext {
     /// # Errors
     /// `NotFound`; `Invalid` for what is no directory.
     pub async fn change_directory(&self, path: &PondPath) -> Result<()> {
-        let root = self.tree().root(self.tree().snapshot().await?);
+        let root = self.tree().root(self.snapshot().await?);
         match resolve(&root, path).await? {
             Node::Directory(_) => {
                 *self.inner.directory.write().expect("never poisoned") = path.clone();
@@ -205,20 +219,32 @@ impl PondContext {
             .get_or_init(|| LeanSession::new(self.inner.config.clone(), self.inner.runtime.clone()))
     }
 
-    /// Binds a statement to the newest snapshot.
+    /// Binds a statement to what it sees.
     async fn bind(&self, aliases: Vec<(String, PondPath)>) -> Result<Arc<Binding>> {
-        let snapshot = self.tree().snapshot().await?;
+        Ok(self.bind_to(self.snapshot().await?, aliases))
+    }
+
+    fn bind_to(&self, snapshot: Arc<Snapshot>, aliases: Vec<(String, PondPath)>) -> Arc<Binding> {
         let context = self.clone();
-        Ok(Binding::pinned(
+        Binding::pinned(
             self.tree().clone(),
             snapshot,
             self.directory(),
             aliases,
             Box::new(move |binding| Ok(context.lean().bound(binding))),
-        ))
+        )
     }
 
-    async fn execute_engine(&self, statement: EngineStatement, text: String) -> Result<Output> {
+    async fn execute_engine(&self, mut statement: EngineStatement, text: String) -> Result<Output> {
+        if let EngineStatement::Explain(explain) = &mut statement
+            && let Some(write) = writes::of_statement(&mut explain.statement, &self.directory())?
+        {
+            let analyze = explain.options.analyze;
+            return self.explain_write(statement, write, analyze).await;
+        }
+        if let Some(write) = writes::of_statement(&mut statement, &self.directory())? {
+            return self.write(statement, write, text).await;
+        }
         match self.intercept(&statement, &text).await? {
             Some(output) => Ok(output),
             None => self.run(statement, &text, Vec::new()).await,
@@ -232,32 +258,49 @@ impl PondContext {
         text: &str,
         aliases: Vec<(String, PondPath)>,
     ) -> Result<Output> {
-        let lean = self.lean();
         let binding = self.bind(aliases).await?;
+        let (state, planned) = self.planned(&binding, statement, None).await?;
+        match planned {
+            Planned::Query(plan) => Ok(Output {
+                kind: OutputKind::Rows,
+                stream: execute_stream(plan, state.task_ctx())?,
+            }),
+            Planned::Rows(_) => Err(Error::invalid("the statement writes nothing")),
+            Planned::Node(new) => {
+                let mut work = self.work(text.to_owned()).await?;
+                let change = work.edit().create_node(new).await?;
+                Output::changes(&work.finish(vec![change]).await?)
+            }
+            Planned::Session(plan) => self.run_in_session(plan, &state).await,
+        }
+    }
+
+    /// Plans a statement of the engine's, and returns the session to run it in.
+    async fn planned(
+        &self,
+        binding: &Arc<Binding>,
+        statement: EngineStatement,
+        writing: Option<&Writing>,
+    ) -> Result<(SessionState, Planned)> {
+        let lean = self.lean();
         let mut was_complete = lean.is_complete();
-        let mut state = lean.bound(&binding);
+        let mut state = lean.bound(binding);
         let references = state.resolve_table_references(&statement)?;
         if references.iter().any(|table| table.schema() == Some("information_schema")) {
             binding.prepare_listing().await?;
             lean.complete();
             was_complete = true;
-            state = lean.bound(&binding);
+            state = lean.bound(binding);
         }
-        let mut planned = self.plan(&state, &binding, statement.clone()).await;
+        let mut planned = self.plan(&state, binding, statement.clone(), writing).await;
         if planned.is_err() && !was_complete {
             lean.complete();
-            state = lean.bound(&binding);
-            planned = self.plan(&state, &binding, statement).await;
+            state = lean.bound(binding);
+            planned = self.plan(&state, binding, statement, writing).await;
         }
-        match planned.map_err(|error| self.explain(error, &references, &binding, &state))? {
-            Planned::Query(plan) => Ok(Output {
-                kind: OutputKind::Rows,
-                stream: execute_stream(plan, state.task_ctx())?,
-            }),
-            Planned::Node(new) => {
-                Output::changes(&[self.tree().create_node(new, Some(text.to_owned())).await?])
-            }
-            Planned::Session(plan) => self.run_in_session(plan, &state).await,
+        match planned {
+            Ok(planned) => Ok((state, planned)),
+            Err(error) => Err(self.explain(error, &references, binding, &state)),
         }
     }
 
@@ -266,8 +309,17 @@ impl PondContext {
         state: &SessionState,
         binding: &Arc<Binding>,
         statement: EngineStatement,
+        writing: Option<&Writing>,
     ) -> Result<Planned, DataFusionError> {
-        let plan = state.statement_to_plan(statement).await?;
+        let mut plan = state.statement_to_plan(statement).await?;
+        match (writing, plan) {
+            (None, planned) => plan = planned,
+            (Some(writing), LogicalPlan::Explain(explain)) => plan = writing.explain(explain)?,
+            (Some(writing), plan) => {
+                let plans = writing.plan(&plan, binding, state, self.inner.host_files).await?;
+                return Ok(Planned::Rows(plans));
+            }
+        }
         if let Some(new) = engine_statements::node_of_plan(&plan, binding)? {
             return Ok(Planned::Node(new));
         }
@@ -315,6 +367,8 @@ impl PondContext {
 /// A statement that is ready to run.
 enum Planned {
     Query(Arc<dyn ExecutionPlan>),
+    /// What a file is to hold: the rows of one plan after the other's.
+    Rows(Vec<Arc<dyn ExecutionPlan>>),
     Node(crate::tree::NewNode),
     Session(Box<LogicalPlan>),
 }

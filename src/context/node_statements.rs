@@ -7,13 +7,13 @@ use datafusion::arrow::compute::{filter_record_batch, like};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 
 use super::{Output, PondContext};
-use crate::catalog::Binding;
 use crate::error::{Error, ErrorKind, Result};
 use crate::factory::{Config, Factory};
-use crate::node::{Node, lookup, not_found, resolve};
+use crate::node::{Node, lookup, resolve};
 use crate::path::PondPath;
 use crate::sql::{AlterNodeChange, CreateNode, Describe, NodeStatement, Show, create_node_sql};
 use crate::table_fn::{factories, nodes, pond_log};
+use crate::tree::past::InTime;
 use crate::tree::{AlterNode, Change, CreateMode, NewNode, StoredNode};
 
 impl PondContext {
@@ -36,18 +36,16 @@ impl PondContext {
                     ))
                     .with_hint("no node depends on another one yet: leave it out"));
                 }
-                let changes =
-                    self.tree().drop_nodes(&paths, if_exists, recursive, Some(text)).await?;
-                Output::changes(&changes)
+                let mut work = self.work(text).await?;
+                let changes = work.edit().drop_nodes(&paths, if_exists, recursive).await?;
+                Output::changes(&work.finish(changes).await?)
             }
             NodeStatement::Refresh { paths } => self.refresh(&self.paths(&paths)?).await,
-            NodeStatement::Restore { path } => {
-                let path = self.path(&path)?;
-                self.require(&path).await?;
-                Err(Error::unsupported(format!(
-                    "'{path}' cannot be restored: RESTORE is not there yet"
-                ))
-                .with_hint("SHOW LOG has the statements that made it; run one again"))
+            NodeStatement::Restore { path, to } => {
+                let (path, at) = (self.path(&path)?, self.at(&to).await?);
+                let mut work = self.work(text).await?;
+                let changes = work.edit().restore(&path, at).await?;
+                Output::changes(&work.finish(changes).await?)
             }
             NodeStatement::Show(show) => self.show(show).await,
             NodeStatement::Describe(describe) => self.describe(describe).await,
@@ -61,6 +59,12 @@ impl PondContext {
     /// Returns the absolute path that a path of a statement means.
     pub(super) fn path(&self, text: &str) -> Result<PondPath> {
         self.directory().join(text)
+    }
+
+    /// Finds the tree in which `path` is to be looked up: what statements see, unless the path names
+    /// the past.
+    async fn in_time(&self, path: &PondPath) -> Result<InTime> {
+        self.tree().in_time(self.snapshot().await?, path).await
     }
 
     fn paths(&self, texts: &[String]) -> Result<Vec<PondPath>> {
@@ -81,7 +85,9 @@ impl PondContext {
             mode,
             comment: create.comment,
         };
-        Output::changes(&[self.tree().create_node(new, Some(text)).await?])
+        let mut work = self.work(text).await?;
+        let change = work.edit().create_node(new).await?;
+        Output::changes(&work.finish(vec![change]).await?)
     }
 
     async fn alter(
@@ -91,48 +97,41 @@ impl PondContext {
         change: AlterNodeChange,
         text: String,
     ) -> Result<Output> {
-        let message = Some(text);
-        let altered = match change {
-            AlterNodeChange::Set(options) => {
-                self.tree().alter_node(path, AlterNode::Set(options), message).await
-            }
-            AlterNodeChange::Reset(names) => {
-                self.tree().alter_node(path, AlterNode::Reset(names), message).await
-            }
-            AlterNodeChange::Comment(comment) => {
-                self.tree().alter_node(path, AlterNode::Comment(comment), message).await
-            }
-            AlterNodeChange::Rename(to) => {
-                self.tree().rename(path, &self.path(&to)?, message).await
-            }
-            AlterNodeChange::Query => self.no_query(path).await,
-        };
-        match altered {
-            Err(error) if if_exists && error.kind() == ErrorKind::NotFound => {
-                // The same kind may be about what the change names: a host directory, a factory.
-                match self.require(path).await {
-                    Err(missing) if missing.kind() == ErrorKind::NotFound => {
-                        Output::changes(&[Change {
-                            status: "unchanged",
-                            txn: None,
-                            path: path.clone(),
-                        }])
-                    }
-                    _ => Err(error),
-                }
-            }
-            altered => Output::changes(&[altered?]),
+        // Errors of the kind may also be about what the change names: a host directory, a factory.
+        if if_exists
+            && let Err(missing) = self.require(path).await
+            && missing.kind() == ErrorKind::NotFound
+        {
+            let change = Change { status: "unchanged", txn: None, path: path.clone() };
+            return Output::changes(&[change]);
         }
+        if change == AlterNodeChange::Query {
+            return Err(self.no_query(path).await);
+        }
+        let mut work = self.work(text).await?;
+        let edit = work.edit();
+        let change = match change {
+            AlterNodeChange::Set(options) => edit.alter_node(path, AlterNode::Set(options)).await,
+            AlterNodeChange::Reset(names) => edit.alter_node(path, AlterNode::Reset(names)).await,
+            AlterNodeChange::Comment(comment) => {
+                edit.alter_node(path, AlterNode::Comment(comment)).await
+            }
+            AlterNodeChange::Rename(to) => edit.rename(path, &self.path(&to)?).await,
+            AlterNodeChange::Query => unreachable!("refused above"),
+        };
+        Output::changes(&work.finish(vec![change?]).await?)
     }
 
-    async fn no_query(&self, path: &PondPath) -> Result<Change> {
-        let node = self.require(path).await?;
-        match node.entry.dynamic_factory() {
-            Some(factory) => {
-                let factory = self.tree().factories().require(factory)?;
-                Err(takes_no(path, &*factory, "AS"))
-            }
-            None => Err(Error::unsupported(format!("'{path}' is static: it has no query"))),
+    /// Makes the error for a query that a node is given.
+    async fn no_query(&self, path: &PondPath) -> Error {
+        let factory = match self.require(path).await {
+            Ok(node) => node.entry.dynamic_factory().map(str::to_owned),
+            Err(error) => return error,
+        };
+        match factory.map(|factory| self.tree().factories().require(&factory)) {
+            Some(Ok(factory)) => takes_no(path, &*factory, "AS"),
+            Some(Err(error)) => error,
+            None => Error::unsupported(format!("'{path}' is static: it has no query")),
         }
     }
 
@@ -189,9 +188,9 @@ impl PondContext {
         };
         let config = Config::from_json(entry.content.as_deref().unwrap_or_default())
             .map_err(|error| error.context(format!("'{path}'")))?;
-        let sql = create_node_sql(path, factory, &config, entry.comment().as_deref());
+        let sql = create_node_sql(&node.path, factory, &config, entry.comment().as_deref());
         Output::rows(text_columns(&[
-            ("path", vec![Some(path.as_str().to_owned())]),
+            ("path", vec![Some(node.path.as_str().to_owned())]),
             ("create_statement", vec![Some(sql)]),
         ])?)
     }
@@ -227,11 +226,10 @@ impl PondContext {
     }
 
     async fn describe_node(&self, path: &PondPath) -> Result<Output> {
-        let binding = self.bind(Vec::new()).await?;
-        let snapshot = binding.snapshot().await?;
-        let properties = match self.tree().stored(&snapshot, path)? {
+        let place = self.in_time(path).await?;
+        let properties = match self.tree().stored(&place.snapshot, &place.path)? {
             Some(node) => stored_properties(&node),
-            None => transient_properties(&binding, path).await?,
+            None => transient_properties(&place).await?,
         };
         let (names, values) =
             properties.into_iter().map(|(name, value)| (Some(name), Some(value))).unzip();
@@ -243,13 +241,12 @@ impl PondContext {
     /// # Errors
     /// `NotFound` with a hint; `Unsupported` for what a factory makes on access.
     pub(super) async fn require(&self, path: &PondPath) -> Result<StoredNode> {
-        let snapshot = self.tree().snapshot().await?;
-        if let Some(node) = self.tree().stored(&snapshot, path)? {
+        let place = self.in_time(path).await?;
+        if let Some(node) = self.tree().stored(&place.snapshot, &place.path)? {
             return Ok(node);
         }
-        let root = self.tree().root(snapshot);
-        match lookup(&root, path).await? {
-            None => Err(not_found(&root, path).await),
+        match lookup(&place.root, &place.path).await? {
+            None => Err(place.not_found().await),
             Some(_) => {
                 Err(Error::unsupported(format!("'{path}' is not stored: it is made on access")))
             }
@@ -301,15 +298,17 @@ fn stored_properties(node: &StoredNode) -> Vec<(String, String)> {
     properties
 }
 
-async fn transient_properties(binding: &Binding, path: &PondPath) -> Result<Vec<(String, String)>> {
-    let root = binding.root().await?;
-    let mut properties = vec![("path".to_owned(), path.as_str().to_owned())];
+async fn transient_properties(place: &InTime) -> Result<Vec<(String, String)>> {
+    let mut properties = vec![("path".to_owned(), place.path.as_str().to_owned())];
     let mut add = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             properties.push((name.to_owned(), value));
         }
     };
-    match resolve(&root, path).await? {
+    let Some(node) = lookup(&place.root, &place.path).await? else {
+        return Err(place.not_found().await);
+    };
+    match node {
         Node::Directory(directory) => {
             add("entry_type", Some("directory".to_owned()));
             add("inside", directory.read_only());

@@ -41,6 +41,12 @@ pub trait Factory: Debug + Send + Sync {
     /// Returns what kind of node a configuration makes.
     fn entry_type(&self, config: &Config) -> EntryType;
 
+    /// Whether its nodes show what is outside of the pond and may change there without a commit.
+    /// Such a node has no past: it does not open as of an earlier time.
+    fn is_live(&self) -> bool {
+        true
+    }
+
     /// Completes and checks a configuration before it is stored: relative host paths become
     /// absolute, what is not there is refused.
     async fn prepare(&self, config: Config, cx: &CreateContext) -> Result<Config> {

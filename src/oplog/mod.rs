@@ -49,7 +49,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 use log::{LogWriter, Replay, checkpoint_path, parse_json};
 use rows::{COLUMNS, FileWriter, Pieces};
-pub use rows::{Scan, oplog_schema};
+pub use rows::{Scan, oplog_schema, rows_batch};
 
 /// Commits between two checkpoints: a reader without a cache reads at most this many log files.
 pub const CHECKPOINT_COMMITS: u64 = 32;

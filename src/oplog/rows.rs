@@ -678,7 +678,7 @@ impl FileWriter {
                 fits
             });
             let (batch, rest) = rows.split_at(fitting.count());
-            self.writer.write(&encode_rows(batch)?).map_err(unwritable)?;
+            self.writer.write(&rows_batch(batch)?).map_err(unwritable)?;
             rows = rest;
         }
         Ok(())
@@ -723,7 +723,8 @@ fn size_bytes(row: &OplogEntry) -> usize {
     256 + row.content.as_ref().map_or(0, Bytes::len) + texts.into_iter().map(text).sum::<usize>()
 }
 
-fn encode_rows(rows: &[OplogEntry]) -> Result<RecordBatch> {
+/// Returns rows as a batch of [`oplog_schema`].
+pub fn rows_batch(rows: &[OplogEntry]) -> Result<RecordBatch> {
     fn text<'a>(values: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
         let mut builder = StringBuilder::new();
         values.for_each(|value| builder.append_option(value));

@@ -13,6 +13,7 @@ mod ignored;
 mod parser;
 mod script;
 mod statement;
+pub(crate) mod time_travel;
 
 pub use script::{Script, is_complete};
 pub use statement::Statement;

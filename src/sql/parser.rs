@@ -27,9 +27,9 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 use serde_json::Value;
 
-use super::ignored;
 use super::script::DIALECT;
 use super::statement::{AlterNodeChange, Body, CreateNode, Describe, NodeStatement, Show};
+use super::{ignored, time_travel};
 use crate::error::Error;
 
 /// Why tokens are no statement.
@@ -50,22 +50,26 @@ type Parsed<T> = std::result::Result<T, ParserError>;
 
 /// Parses the tokens of one statement, without its semicolon.
 pub(super) fn parse(tokens: Vec<TokenWithSpan>) -> Result<Body, Failure> {
-    if let Some(error) = refuse_version_clause(&tokens) {
-        return Err(Failure::Ours(error));
-    }
+    let (tokens, past) = time_travel::take_clauses(tokens)?;
     let mut parser =
         DFParserBuilder::new(tokens).with_dialect(&DIALECT).build().map_err(Failure::Syntax)?;
-    let body = match node_statement(&mut parser.parser)? {
-        Some(statement) => Body::Node(statement),
-        None => Body::Engine(Box::new(parser.parse_statement().map_err(Failure::Syntax)?)),
-    };
-    if parser.parser.peek_token_ref().token != Token::EOF {
-        expected::<()>(&parser.parser, "the end of the statement")?;
+    if let Some(statement) = node_statement(&mut parser.parser)? {
+        at_end(&parser.parser)?;
+        time_travel::refuse(&past)?;
+        return Ok(Body::Node(statement));
     }
-    if let Body::Engine(statement) = &body {
-        ignored::refuse(statement).map_err(Failure::Ours)?;
+    let mut statement = parser.parse_statement().map_err(Failure::Syntax)?;
+    at_end(&parser.parser)?;
+    ignored::refuse(&statement).map_err(Failure::Ours)?;
+    time_travel::check(&mut statement, &past)?;
+    Ok(Body::Engine(Box::new(statement), past))
+}
+
+fn at_end(parser: &Parser<'_>) -> Parsed<()> {
+    if parser.peek_token_ref().token == Token::EOF {
+        return Ok(());
     }
-    Ok(body)
+    expected(parser, "the end of the statement")
 }
 
 /// Parses one of our statements, or consumes nothing.
@@ -187,14 +191,14 @@ fn drop_node(parser: &mut Parser<'_>) -> Parsed<NodeStatement> {
 fn restore_node(parser: &mut Parser<'_>) -> Parsed<NodeStatement> {
     let path = path(parser)?;
     expect(parser, "TO")?;
-    if take(parser, &["VERSION"]) {
-        parser.parse_literal_uint()?;
+    let to = if take(parser, &["VERSION"]) {
+        time_travel::version(parser)?
     } else if take(parser, &["TIMESTAMP"]) {
-        parser.parse_expr()?;
+        time_travel::time(parser)?
     } else {
         return expected(parser, "VERSION or TIMESTAMP");
-    }
-    Ok(NodeStatement::Restore { path })
+    };
+    Ok(NodeStatement::Restore { path, to })
 }
 
 fn show_nodes(parser: &mut Parser<'_>) -> Parsed<NodeStatement> {
@@ -371,37 +375,6 @@ pub(super) fn is_plain_word(token: &Token, word: &str) -> bool {
         if value.eq_ignore_ascii_case(word))
 }
 
-/// `name VERSION AS OF …` is no syntax of the dialect, where `VERSION` would read as an alias.
-fn refuse_version_clause(tokens: &[TokenWithSpan]) -> Option<Error> {
-    const CLAUSES: &[&[&str]] = &[
-        &["VERSION", "AS", "OF"],
-        &["TIMESTAMP", "AS", "OF"],
-        &["FOR", "SYSTEM_TIME", "AS", "OF"],
-        &["FOR", "VERSION", "AS", "OF"],
-        &["FOR", "TIMESTAMP", "AS", "OF"],
-    ];
-    let tokens: Vec<&Token> = tokens
-        .iter()
-        .map(|token| &token.token)
-        .filter(|token| !matches!(token, Token::Whitespace(_)))
-        .collect();
-    tokens.iter().enumerate().skip(1).find_map(|(at, _)| {
-        let clause = CLAUSES.iter().find(|clause| {
-            clause.len() <= tokens.len() - at
-                && clause.iter().zip(&tokens[at..]).all(|(word, token)| is_plain_word(token, word))
-        })?;
-        let name = match tokens[at - 1] {
-            Token::SingleQuotedString(name) | Token::Word(Word { value: name, .. }) => name,
-            _ => return None,
-        };
-        let clause = clause.join(" ");
-        Some(
-            Error::unsupported(format!("'{name}' cannot be read as of an earlier time ({clause})"))
-                .with_hint(format!("leave it out to read '{name}' as it is now")),
-        )
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -416,7 +389,7 @@ mod tests {
     fn node(sql: &str) -> NodeStatement {
         match Script::parse_one(sql).unwrap().into_parts().1 {
             Body::Node(node) => node,
-            Body::Engine(statement) => panic!("not ours: {statement}"),
+            Body::Engine(statement, _) => panic!("not ours: {statement}"),
         }
     }
 
@@ -459,7 +432,7 @@ mod tests {
             "USE node",
         ] {
             let (_, body) = Script::parse_one(sql).unwrap().into_parts();
-            assert!(matches!(body, Body::Engine(_)), "{sql}");
+            assert!(matches!(body, Body::Engine(..)), "{sql}");
         }
     }
 
@@ -472,7 +445,7 @@ mod tests {
             ("ALTER NODE '/a' DROP x", "column 17: expected SET, RESET or RENAME TO, found DROP"),
             ("DROP NODE '/a' '/b'", "column 16: expected the end of the statement, found '/b'"),
             ("CREATE NODE '/a' FACTORY f WITH () WITH ()", "expected no second WITH"),
-            ("SELECT * FROM '/a' VERSION AS OF 3", "'/a' cannot be read as of an earlier time"),
+            ("SELECT * FROM a VERSION AS OF 3", "'a' cannot be read as of an earlier time"),
         ] {
             let error = Script::parse_one(sql).unwrap_err();
             assert!(error.message().contains(expected), "{sql}: {}", error.message());

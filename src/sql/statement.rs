@@ -3,6 +3,7 @@
 use datafusion::sql::parser::Statement as EngineStatement;
 use serde_json::Value;
 
+use super::time_travel::{Moment, PastClause};
 use crate::factory::Config;
 use crate::path::PondPath;
 
@@ -35,8 +36,8 @@ impl Statement {
 pub(crate) enum Body {
     /// One of our own.
     Node(NodeStatement),
-    /// One of the engine's.
-    Engine(Box<EngineStatement>),
+    /// One of the engine's, and what it reads of the past.
+    Engine(Box<EngineStatement>, Vec<PastClause>),
 }
 
 /// Our own statements. Paths are as they were written: relative ones mean the session's directory.
@@ -46,7 +47,7 @@ pub(crate) enum NodeStatement {
     Alter { path: String, if_exists: bool, change: AlterNodeChange },
     Drop { paths: Vec<String>, if_exists: bool, recursive: bool, cascade: Option<&'static str> },
     Refresh { paths: Vec<String> },
-    Restore { path: String },
+    Restore { path: String, to: Moment },
     Show(Show),
     Describe(Describe),
     Use { path: String },

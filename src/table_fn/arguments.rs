@@ -4,6 +4,8 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Expr;
 
 use crate::error::{Error, Result, did_you_mean};
+use crate::pond::At;
+use crate::tree::past;
 
 /// What a table function is called and takes.
 #[derive(Debug)]
@@ -89,6 +91,28 @@ impl<'a> Arguments<'a> {
         }
     }
 
+    /// Returns the text given for `parameter`, which cannot be left out.
+    pub(crate) fn required_text(&self, parameter: &str) -> Result<String> {
+        self.text(parameter)?.ok_or_else(|| self.missing(parameter))
+    }
+
+    /// Returns the point of history given for `parameter`: the number of a transaction, or a time;
+    /// `None` if it was left out or NULL.
+    pub(crate) fn at(&self, parameter: &str) -> Result<Option<At>> {
+        let Some(value) = self.value(parameter)? else { return Ok(None) };
+        let at = match value {
+            ScalarValue::Int64(Some(txn)) => Some(At::Version(*txn)),
+            other => past::micros(other).map(At::Timestamp),
+        };
+        let wanted = "the number of a transaction, or a time";
+        at.map(Some).ok_or_else(|| self.bad(parameter, wanted, value))
+    }
+
+    /// Returns the point of history given for `parameter`, which cannot be left out.
+    pub(crate) fn required_at(&self, parameter: &str) -> Result<At> {
+        self.at(parameter)?.ok_or_else(|| self.missing(parameter))
+    }
+
     /// Returns the truth value given for `parameter`; `None` if it was left out or NULL.
     pub(crate) fn boolean(&self, parameter: &str) -> Result<Option<bool>> {
         match self.value(parameter)? {
@@ -101,6 +125,12 @@ impl<'a> Arguments<'a> {
     fn value(&self, parameter: &str) -> Result<Option<&'a ScalarValue>> {
         let value = self.values.get(self.signature.position(parameter)?);
         Ok(value.copied().filter(|value| !value.is_null()))
+    }
+
+    fn missing(&self, parameter: &str) -> Error {
+        let name = self.signature.name;
+        Error::invalid(format!("{name}() needs its argument '{parameter}'"))
+            .with_hint(self.signature.describe())
     }
 
     fn bad(&self, parameter: &str, wanted: &str, value: &ScalarValue) -> Error {

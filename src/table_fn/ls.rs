@@ -84,8 +84,6 @@ pub struct LsArgs {
 pub struct LsTable {
     source: Arc<dyn RootSource>,
     path: PondPath,
-    /// The path read as a glob, if it can be one. A path that exists need not be one.
-    glob: Option<Result<Arc<Glob>>>,
     recursive: bool,
     hidden: bool,
 }
@@ -97,35 +95,42 @@ impl LsTable {
     /// `Invalid` for a relative path.
     pub fn try_new(source: Arc<dyn RootSource>, args: LsArgs) -> Result<Self> {
         let path = PondPath::parse(&args.path)?;
-        let glob = is_glob(path.as_str()).then(|| {
-            let glob = Glob::parse(path.as_str())?;
-            Ok(Arc::new(if args.recursive { glob.or_below() } else { glob }))
-        });
-        Ok(Self { source, path, glob, recursive: args.recursive, hidden: args.hidden })
+        Ok(Self { source, path, recursive: args.recursive, hidden: args.hidden })
     }
 
     /// Finds out what is to be listed.
     async fn target(&self) -> Result<Target> {
-        let root = self.source.root().await?;
-        match lookup(&root, &self.path).await? {
+        let past = self.source.past(&self.path).await?;
+        let (root, path) = match &past {
+            Some(place) => (place.root.clone(), &place.path),
+            None => (self.source.root().await?, &self.path),
+        };
+        match lookup(&root, path).await? {
             Some(Node::Directory(directory)) => {
-                return Ok(Target::Tree { directory, path: self.path.clone(), glob: None });
+                return Ok(Target::Tree { directory, path: path.clone(), glob: None });
             }
             Some(Node::File(file)) => {
-                let parent = self.path.split().map_or(PondPath::root(), |(parent, _)| parent);
-                let name = self.path.name().to_owned();
+                let parent = path.split().map_or(PondPath::root(), |(parent, _)| parent);
+                let name = path.name().to_owned();
                 let entry = DirEntry { name, ..file.metadata().await? };
-                return Ok(Target::Rows(vec![(entry, parent.to_string(), depth(&self.path))]));
+                return Ok(Target::Rows(vec![(entry, parent.to_string(), depth(path))]));
             }
             // `lookup` follows links of the pond.
             Some(Node::Symlink(_)) | None => {}
         }
-        let Some(glob) = &self.glob else { return Err(not_found(&root, &self.path).await) };
-        let glob = glob.as_ref().map_err(Error::restate)?;
+        // A path that exists need not be a glob.
+        if !is_glob(path.as_str()) {
+            return Err(match &past {
+                Some(place) => place.not_found().await,
+                None => not_found(&root, path).await,
+            });
+        }
+        let glob = Glob::parse(path.as_str())?;
+        let glob = Arc::new(if self.recursive { glob.or_below() } else { glob });
         let base = glob.base();
         Ok(match lookup(&root, &base).await? {
             Some(Node::Directory(directory)) => {
-                Target::Tree { directory, path: base, glob: Some(glob.clone()) }
+                Target::Tree { directory, path: base, glob: Some(glob) }
             }
             _ => Target::Rows(Vec::new()),
         })

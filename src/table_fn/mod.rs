@@ -1,4 +1,5 @@
-//! Table functions: `ls()`, `nodes()`, `factories()`, `pond_log()`.
+//! Table functions: `ls()`, `nodes()`, `factories()`, `pond_log()`, `pond_diff()`, `history()`,
+//! `oplog()`.
 //!
 //! Their names are of any case; their arguments are literals, positional or named (`recursive =>
 //! true`): `FromPlanner` puts named ones into place, so that each function has one way to be
@@ -7,9 +8,12 @@
 
 mod arguments;
 pub(crate) mod factories;
+mod history;
 pub mod ls;
 pub(crate) mod nodes;
+mod oplog;
 mod planner;
+mod pond_diff;
 pub(crate) mod pond_log;
 mod rows;
 
@@ -25,6 +29,7 @@ use crate::catalog::Binding;
 use crate::error::Result;
 use crate::node::Directory;
 use crate::path::PondPath;
+use crate::tree::past::InTime;
 
 /// Gives what a statement reads.
 #[async_trait]
@@ -35,6 +40,12 @@ pub trait RootSource: Debug + Send + Sync {
     /// Returns the absolute path, or glob, that `text` means.
     fn path(&self, text: &str) -> Result<PondPath> {
         PondPath::parse(text)
+    }
+
+    /// Returns where `path` is looked up, if it names the past ([`crate::tree::past`]).
+    async fn past(&self, path: &PondPath) -> Result<Option<InTime>> {
+        let _ = path;
+        Ok(None)
     }
 }
 
@@ -60,11 +71,23 @@ impl RootSource for Binding {
         self.mark_used();
         Binding::path(self, text)
     }
+
+    async fn past(&self, path: &PondPath) -> Result<Option<InTime>> {
+        let place = self.in_time(path).await?;
+        Ok(place.at.is_some().then_some(place))
+    }
 }
 
 /// Every function of ours.
-static SIGNATURES: &[&Signature] =
-    &[&ls::SIGNATURE, &nodes::SIGNATURE, &factories::SIGNATURE, &pond_log::SIGNATURE];
+static SIGNATURES: &[&Signature] = &[
+    &ls::SIGNATURE,
+    &nodes::SIGNATURE,
+    &factories::SIGNATURE,
+    &pond_log::SIGNATURE,
+    &pond_diff::SIGNATURE,
+    &history::SIGNATURE,
+    &oplog::SIGNATURE,
+];
 
 /// Returns the functions of `binding`, by name.
 pub(crate) fn functions(binding: &Arc<Binding>) -> Vec<(&'static str, Arc<dyn TableFunctionImpl>)> {
@@ -73,6 +96,9 @@ pub(crate) fn functions(binding: &Arc<Binding>) -> Vec<(&'static str, Arc<dyn Ta
         (nodes::SIGNATURE.name, Arc::new(nodes::Nodes(binding.clone()))),
         (factories::SIGNATURE.name, Arc::new(factories::Factories(binding.clone()))),
         (pond_log::SIGNATURE.name, Arc::new(pond_log::PondLog(binding.clone()))),
+        (pond_diff::SIGNATURE.name, Arc::new(pond_diff::PondDiff(binding.clone()))),
+        (history::SIGNATURE.name, Arc::new(history::History(binding.clone()))),
+        (oplog::SIGNATURE.name, Arc::new(oplog::OplogRows(binding.clone()))),
     ]
 }
 

@@ -16,7 +16,7 @@ use super::rows::Rows;
 use crate::catalog::Binding;
 use crate::entry::EntryType;
 use crate::error::{Error, Result};
-use crate::node::{lookup, not_found};
+use crate::node::lookup;
 use crate::path::PondPath;
 use crate::tree::StoredNode;
 
@@ -50,28 +50,29 @@ pub(crate) async fn stored_nodes(
     path: &PondPath,
     recursive: bool,
 ) -> Result<Vec<StoredNode>> {
-    let (tree, snapshot) = (binding.tree(), binding.snapshot().await?);
+    let tree = binding.tree();
+    let place = binding.in_time(path).await?;
+    let (path, snapshot) = (&place.path, &place.snapshot);
     let by_factory = |factory: &str, at: &PondPath| {
         Error::unsupported(format!(
             "'{path}' stores no nodes: the {factory} node '{at}' makes them on access"
         ))
         .with_hint(format!("list them: SELECT * FROM ls('{path}')"))
     };
-    match tree.stored(&snapshot, path)? {
+    match tree.stored(snapshot, path)? {
         Some(StoredNode { entry, .. }) => match (entry.dynamic_factory(), entry.entry_type) {
             (Some(factory), EntryType::Directory) => Err(by_factory(factory, path)),
-            (None, EntryType::Directory) => tree.stored_below(&snapshot, path, recursive),
+            (None, EntryType::Directory) => tree.stored_below(snapshot, path, recursive),
             _ => Err(Error::invalid(format!("'{path}' is not a directory"))),
         },
-        None if path.is_root() => tree.stored_below(&snapshot, path, recursive),
+        None if path.is_root() => tree.stored_below(snapshot, path, recursive),
         None => {
-            let root = binding.root().await?;
-            if lookup(&root, path).await?.is_none() {
-                return Err(not_found(&root, path).await);
+            if lookup(&place.root, path).await?.is_none() {
+                return Err(place.not_found().await);
             }
             let mut at = path.clone();
             while let Some((parent, _)) = at.split() {
-                if let Some(node) = tree.stored(&snapshot, &parent)?
+                if let Some(node) = tree.stored(snapshot, &parent)?
                     && let Some(factory) = node.entry.dynamic_factory()
                 {
                     return Err(by_factory(factory, &parent));
@@ -99,8 +100,9 @@ pub(crate) fn nodes_schema() -> SchemaRef {
             Field::new("dynamic", DataType::Boolean, false),
             Field::new("size", DataType::Int64, true),
             Field::new("version", DataType::Int64, false),
-            Field::new("txn", DataType::Int64, false),
-            Field::new("changed", time, false),
+            // Neither is known of what an open transaction has made.
+            Field::new("txn", DataType::Int64, true),
+            Field::new("changed", time, true),
             Field::new("error", DataType::Utf8View, true),
         ]))
     });
@@ -115,7 +117,7 @@ pub(crate) fn nodes_batch(nodes: &[StoredNode]) -> Result<RecordBatch> {
     let number = |value: fn(&StoredNode) -> Option<i64>| -> ArrayRef {
         Arc::new(nodes.iter().map(value).collect::<Int64Array>())
     };
-    let times = nodes.iter().map(|node| Some(node.entry.timestamp));
+    let times = nodes.iter().map(|node| Some(node.entry.timestamp).filter(|time| *time > 0));
     let dynamic = nodes.iter().map(|node| Some(node.entry.dynamic_factory().is_some()));
     let columns = vec![
         text(|node| Some(node.path.as_str().to_owned())),
@@ -127,7 +129,7 @@ pub(crate) fn nodes_batch(nodes: &[StoredNode]) -> Result<RecordBatch> {
         Arc::new(dynamic.collect::<BooleanArray>()),
         number(|node| node.entry.size),
         number(|node| Some(node.entry.version)),
-        number(|node| Some(node.entry.txn)),
+        number(|node| Some(node.entry.txn).filter(|txn| *txn > 0)),
         Arc::new(times.collect::<TimestampMicrosecondArray>().with_timezone("UTC")),
         text(|node| node.error.clone()),
     ];

@@ -28,6 +28,8 @@ pub struct HistoryEntry {
     pub factory: Option<String>,
     /// Size of the content in bytes.
     pub size: Option<i64>,
+    /// Number of the content's rows, if it is a table.
+    pub rows: Option<i64>,
     /// SHA-256 of the content, in hex.
     pub sha256: Option<String>,
     /// The statement, or the user's words.
@@ -101,6 +103,7 @@ impl Tree {
                 entry_type: row.entry_type,
                 factory: row.dynamic_factory().map(str::to_owned),
                 size: row.size,
+                rows: row.num_rows(),
                 sha256: row.sha256.clone(),
                 message: row.message.clone(),
             };

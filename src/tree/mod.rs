@@ -10,6 +10,7 @@
 
 mod edit;
 mod history;
+pub mod past;
 mod stored;
 mod tables;
 mod upkeep;
@@ -177,6 +178,11 @@ impl Tree {
     /// Returns the root directory at `snapshot`.
     pub fn root(&self, snapshot: Arc<Snapshot>) -> Arc<dyn Directory> {
         Arc::new(StoredDirectory::root(self.clone(), snapshot))
+    }
+
+    /// Returns the root directory of a snapshot of the past, in which what is live does not open.
+    pub fn past_root(&self, snapshot: Arc<Snapshot>) -> Arc<dyn Directory> {
+        Arc::new(StoredDirectory::past_root(self.clone(), snapshot))
     }
 
     /// Begins a transaction. `message` is stored with its rows: the statement, or the user's words.

@@ -26,6 +26,8 @@ use crate::snapshot::{Snapshot, symlink_target};
 struct View {
     tree: Tree,
     snapshot: Arc<Snapshot>,
+    /// Whether it is looked at from later.
+    is_past: bool,
 }
 
 /// A static directory at one snapshot.
@@ -39,8 +41,16 @@ pub(super) struct StoredDirectory {
 impl StoredDirectory {
     /// The root of `snapshot`.
     pub(super) fn root(tree: Tree, snapshot: Arc<Snapshot>) -> Self {
-        let view = Arc::new(View { tree, snapshot });
-        Self { view, id: NodeId::ROOT, path: PondPath::root() }
+        Self::root_of(View { tree, snapshot, is_past: false })
+    }
+
+    /// The root of `snapshot`, without what is live.
+    pub(super) fn past_root(tree: Tree, snapshot: Arc<Snapshot>) -> Self {
+        Self::root_of(View { tree, snapshot, is_past: true })
+    }
+
+    fn root_of(view: View) -> Self {
+        Self { view: Arc::new(view), id: NodeId::ROOT, path: PondPath::root() }
     }
 }
 
@@ -63,6 +73,16 @@ impl Directory for StoredDirectory {
                     "it was made by another version or application; register its factory first",
                 )
             })?;
+            if self.view.is_past && factory.is_live() {
+                return Err(Error::unsupported(format!(
+                    "'{path}' has no past: factory '{}' shows what is outside of the pond",
+                    factory.name()
+                ))
+                .with_hint(format!(
+                    "it is read as it is now; SHOW CREATE NODE '{path}@v{}' shows its recipe",
+                    entry.txn
+                )));
+            }
             let config = Config::from_json(entry.content.as_deref().unwrap_or_default())
                 .map_err(|error| error.context(format!("'{path}'")))?;
             let root = StoredDirectory {

@@ -1,0 +1,668 @@
+//! Writing rows to pond paths with standard SQL: `CREATE TABLE … AS`, `INSERT`, `UPDATE`, `DELETE`,
+//! `TRUNCATE`, `SELECT … INTO`, `COPY … TO`.
+//!
+//! The engine plans such a statement, names and types included. What it would then ask the table to
+//! carry out becomes plans of the rows that the file holds afterwards (`rows.rs`), and their stream
+//! goes to the tree. A statement reads the snapshot that its change is based on, so of two statements
+//! that change one table at the same time, one gets `Conflict`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use datafusion::arrow::datatypes::Schema;
+use datafusion::error::Result as EngineResult;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::dml::InsertOp;
+use datafusion::logical_expr::{
+    DdlStatement, DmlStatement, Explain, LogicalPlan, LogicalPlanBuilder, PlanType,
+    ToStringifiedPlan, WriteOp, lit,
+};
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::sql::parser::{CopyToSource, CopyToStatement, Statement as EngineStatement};
+use datafusion::sql::sqlparser::ast::{
+    AssignmentTarget, ColumnOption, CreateTable, CreateTableOptions, Expr as SqlExpr, FromTable,
+    Ident, Insert, ObjectName, ObjectNamePart, SetExpr, SqlOption, Statement as SqlStatement,
+    TableFactor, TableObject, TableWithJoins, Update, Value as SqlValue,
+};
+
+use super::engine_statements::{check_plan, pond_path};
+use super::{Output, OutputKind, Planned, PondContext, copy, rows};
+use crate::catalog::Binding;
+use crate::entry::{EntryType, OplogEntry};
+use crate::error::{Error, ErrorKind, Result, did_you_mean};
+use crate::format::{TableFormat, detect_temporal};
+use crate::path::PondPath;
+use crate::snapshot::{Located, SYMLINKS_MAX, Snapshot, symlink_target};
+use crate::sql::{Body, Script};
+use crate::tree::{Change, Edit, WriteMode, past};
+
+/// A statement that writes rows to a path.
+#[derive(Debug)]
+pub(super) struct Write {
+    pub path: PondPath,
+    pub kind: WriteKind,
+    /// The column that orders a new series.
+    pub temporal_column: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WriteKind {
+    Create { if_not_exists: bool, or_replace: bool },
+    Insert { overwrite: bool },
+    Update,
+    Delete,
+    Truncate,
+    Copy,
+}
+
+impl WriteKind {
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Create { .. } => "CREATE TABLE",
+            Self::Insert { .. } => "INSERT",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+            Self::Truncate => "TRUNCATE",
+            Self::Copy => "COPY",
+        }
+    }
+}
+
+/// What is written, and what becomes of the file that is there.
+#[derive(Debug)]
+struct Target {
+    /// Where, links followed.
+    path: PondPath,
+    /// The static file that is there.
+    before: Option<OplogEntry>,
+    /// What it is, or is to be.
+    entry_type: EntryType,
+    mode: WriteMode,
+}
+
+// ---------------------------------------------------------------------------------------------
+// In the syntax tree
+
+/// Returns what a statement writes, if that is a path of the pond. Its name in the statement becomes
+/// absolute, a `COPY` becomes its query, and options of ours are taken out.
+pub(super) fn of_statement(
+    statement: &mut EngineStatement,
+    directory: &PondPath,
+) -> Result<Option<Write>> {
+    let write = match statement {
+        EngineStatement::Statement(inner) => match inner.as_mut() {
+            SqlStatement::Insert(insert) => of_insert(insert, directory)?,
+            SqlStatement::Update(update) => of_update(update, directory)?,
+            SqlStatement::Delete(delete) => {
+                let clauses = [
+                    ("USING", delete.using.is_some()),
+                    ("RETURNING", delete.returning.is_some()),
+                    ("ORDER BY", !delete.order_by.is_empty()),
+                ];
+                let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) =
+                    &mut delete.from;
+                match from.as_mut_slice() {
+                    [table] => of_table(table, WriteKind::Delete, &clauses, directory)?,
+                    _ => None,
+                }
+            }
+            SqlStatement::Truncate(truncate) => match truncate.table_names.as_mut_slice() {
+                [target] => of_name(&mut target.name, WriteKind::Truncate, directory)?,
+                _ => None,
+            },
+            SqlStatement::CreateTable(create) => of_create(create, directory)?,
+            SqlStatement::Query(query) => match query.body.as_mut() {
+                SetExpr::Select(select) => match &mut select.into {
+                    Some(into) => {
+                        let kind = WriteKind::Create { if_not_exists: false, or_replace: false };
+                        of_name(&mut into.name, kind, directory)?
+                    }
+                    None => None,
+                },
+                _ => None,
+            },
+            _ => None,
+        },
+        EngineStatement::CopyTo(copy) => {
+            let Some(path) = copy_path(&copy.target)? else { return Ok(None) };
+            let temporal_column = copy_options(&path, copy)?;
+            let query = copy_source(&copy.source)?;
+            *statement = EngineStatement::Statement(Box::new(query));
+            Some(Write { path, kind: WriteKind::Copy, temporal_column })
+        }
+        _ => None,
+    };
+    Ok(write)
+}
+
+/// Makes the name of a target absolute.
+fn of_name(name: &mut ObjectName, kind: WriteKind, directory: &PondPath) -> Result<Option<Write>> {
+    let Some(path) = pond_path(name) else { return Ok(None) };
+    let path = directory.join(&path)?;
+    let ident = Ident::with_quote('\'', path.as_str());
+    *name = ObjectName(vec![ObjectNamePart::Identifier(ident)]);
+    Ok(Some(Write { path, kind, temporal_column: None }))
+}
+
+fn of_table(
+    table: &mut TableWithJoins,
+    kind: WriteKind,
+    clauses: &[(&str, bool)],
+    directory: &PondPath,
+) -> Result<Option<Write>> {
+    let TableFactor::Table { name, .. } = &mut table.relation else { return Ok(None) };
+    let Some(write) = of_name(name, kind, directory)? else { return Ok(None) };
+    refuse_first(&write, &[("JOIN", !table.joins.is_empty())])?;
+    refuse_first(&write, clauses)?;
+    Ok(Some(write))
+}
+
+fn of_insert(insert: &mut Insert, directory: &PondPath) -> Result<Option<Write>> {
+    let TableObject::TableName(name) = &mut insert.table else { return Ok(None) };
+    let kind = WriteKind::Insert { overwrite: insert.overwrite };
+    let Some(write) = of_name(name, kind, directory)? else { return Ok(None) };
+    let clauses = [
+        ("OR", insert.or.is_some() || insert.replace_into),
+        ("ON CONFLICT", insert.on.is_some()),
+        ("RETURNING", insert.returning.is_some()),
+        ("DEFAULT VALUES", insert.source.is_none()),
+    ];
+    refuse_first(&write, &clauses)?;
+    Ok(Some(write))
+}
+
+fn of_update(update: &mut Update, directory: &PondPath) -> Result<Option<Write>> {
+    let clauses = [
+        ("FROM", update.from.is_some()),
+        ("RETURNING", update.returning.is_some()),
+        ("OR", update.or.is_some()),
+        ("ORDER BY", !update.order_by.is_empty()),
+        ("LIMIT", update.limit.is_some()),
+    ];
+    let Some(write) = of_table(&mut update.table, WriteKind::Update, &clauses, directory)? else {
+        return Ok(None);
+    };
+    // The engine compares these names as they are written, and lets the last of two win.
+    let mut seen = Vec::new();
+    for assignment in &mut update.assignments {
+        let AssignmentTarget::ColumnName(name) = &mut assignment.target else { continue };
+        let Some(ObjectNamePart::Identifier(column)) = name.0.last_mut() else { continue };
+        if column.quote_style.is_none() {
+            column.value.make_ascii_lowercase();
+        }
+        if seen.contains(&column.value) {
+            return Err(Error::invalid(format!(
+                "'{}': column '{}' is set twice",
+                write.path, column.value
+            )));
+        }
+        seen.push(column.value.clone());
+    }
+    Ok(Some(write))
+}
+
+fn of_create(create: &mut CreateTable, directory: &PondPath) -> Result<Option<Write>> {
+    let kind =
+        WriteKind::Create { if_not_exists: create.if_not_exists, or_replace: create.or_replace };
+    let Some(mut write) = of_name(&mut create.name, kind, directory)? else { return Ok(None) };
+    if create.if_not_exists && create.or_replace {
+        return Err(Error::invalid(format!(
+            "'{}': OR REPLACE and IF NOT EXISTS exclude each other",
+            write.path
+        )));
+    }
+    let mut options = create.columns.iter().flat_map(|column| &column.options);
+    if let Some(option) = options.find(|option| option.option != ColumnOption::Null) {
+        return Err(Error::unsupported(format!(
+            "'{}': columns take no {}",
+            write.path, option.option
+        ))
+        .with_hint("a file keeps the names and types of its columns, and no conditions on them"));
+    }
+    refuse_first(
+        &write,
+        &[
+            ("constraint", !create.constraints.is_empty()),
+            ("TEMPORARY", create.temporary),
+            ("PARTITION BY", create.partition_by.is_some()),
+            ("ORDER BY", create.order_by.is_some()),
+        ],
+    )?;
+    let options = match std::mem::replace(&mut create.table_options, CreateTableOptions::None) {
+        CreateTableOptions::With(options) | CreateTableOptions::Options(options) => options,
+        CreateTableOptions::None => Vec::new(),
+        other => {
+            create.table_options = other;
+            return Ok(Some(write));
+        }
+    };
+    for option in options {
+        let SqlOption::KeyValue { key, value } = &option else {
+            return Err(Error::unsupported(format!("'{}' takes no {option}", write.path)));
+        };
+        let value = match value {
+            SqlExpr::Identifier(column) => Some(column.value.clone()),
+            SqlExpr::Value(value) => value.value.clone().into_string(),
+            _ => None,
+        };
+        set_option(&write.path, &key.value, value, &mut write.temporal_column)?;
+    }
+    Ok(Some(write))
+}
+
+/// The option of a new series: its temporal column.
+fn set_option(
+    path: &PondPath,
+    name: &str,
+    value: Option<String>,
+    temporal_column: &mut Option<String>,
+) -> Result<()> {
+    const NAME: &str = "temporal_column";
+    if !name.eq_ignore_ascii_case(NAME) {
+        return Err(Error::invalid(format!("'{path}' takes no option '{name}'")).with_hint(
+            did_you_mean(name, [NAME])
+                .unwrap_or_else(|| format!("{NAME} names the column that orders a new series")),
+        ));
+    }
+    let Some(value) = value else {
+        return Err(Error::invalid(format!("'{path}': {NAME} takes the name of a column")));
+    };
+    if temporal_column.replace(value).is_some() {
+        return Err(Error::invalid(format!("'{path}': {NAME} is given twice")));
+    }
+    Ok(())
+}
+
+/// Returns the path of the pond that `COPY` writes to, `None` for a file of the host.
+fn copy_path(target: &str) -> Result<Option<PondPath>> {
+    if target.starts_with('/') {
+        return PondPath::parse(target).map(Some);
+    }
+    let is_host_file =
+        target.contains("://") || target.starts_with("./") || target.starts_with("../");
+    if is_host_file {
+        return Ok(None);
+    }
+    Err(Error::invalid(format!("'{target}' may be a path of the pond or a file of the host"))
+        .with_hint(format!("write '/{target}' for the pond, './{target}' for the host")))
+}
+
+fn copy_options(path: &PondPath, copy: &CopyToStatement) -> Result<Option<String>> {
+    let clauses = [
+        ("PARTITIONED BY", !copy.partitioned_by.is_empty()),
+        ("STORED AS", copy.stored_as.is_some()),
+    ];
+    if let Some((clause, _)) = clauses.iter().find(|(_, given)| *given) {
+        return Err(Error::unsupported(format!("'{path}' takes no {clause}"))
+            .with_hint("the ending of its name tells the format of a file in the pond"));
+    }
+    let mut temporal_column = None;
+    for (name, value) in &copy.options {
+        let value = match value {
+            SqlValue::SingleQuotedString(text) => Some(text.clone()),
+            other => other.clone().into_string(),
+        };
+        set_option(path, name, value, &mut temporal_column)?;
+    }
+    Ok(temporal_column)
+}
+
+/// Returns the query whose rows are copied.
+fn copy_source(source: &CopyToSource) -> Result<SqlStatement> {
+    match source {
+        CopyToSource::Query(query) => Ok(SqlStatement::Query(query.clone())),
+        CopyToSource::Relation(name) => {
+            let query = Script::parse_one(&format!("SELECT * FROM {name}"))?;
+            match query.into_parts() {
+                (_, Body::Engine(statement, _)) => match *statement {
+                    EngineStatement::Statement(query) => Ok(*query),
+                    _ => Err(Error::invalid(format!("'{name}' cannot be read"))),
+                },
+                (_, Body::Node(_)) => Err(Error::invalid(format!("'{name}' cannot be read"))),
+            }
+        }
+    }
+}
+
+fn refuse_first(write: &Write, clauses: &[(&str, bool)]) -> Result<()> {
+    let Some((clause, _)) = clauses.iter().find(|(_, given)| *given) else { return Ok(()) };
+    let verb = write.kind.verb();
+    let hint = match *clause {
+        "FROM" | "USING" | "JOIN" => {
+            Some("a subquery reads other tables: … WHERE id IN (SELECT id FROM …)".to_owned())
+        }
+        _ => None,
+    };
+    Err(Error::unsupported(format!("'{}': {verb} takes no {clause}", write.path))
+        .with_hint_opt(hint))
+}
+
+// ---------------------------------------------------------------------------------------------
+// Where it goes
+
+impl Write {
+    /// Finds out what the statement writes to; `None` if there is nothing to do, as it exists.
+    async fn target(
+        &self,
+        context: &PondContext,
+        snapshot: &Arc<Snapshot>,
+    ) -> Result<Option<Target>> {
+        let (path, located) = follow(snapshot, &self.path)?;
+        let verb = self.kind.verb();
+        let before = match located {
+            Located::Found(entry) => entry,
+            Located::Missing { .. } => {
+                return self.new_target(context, snapshot, path).await.map(Some);
+            }
+            Located::Dynamic { .. } | Located::NotDirectory { .. } => {
+                return Err(context.unwritable(verb, &path, snapshot).await);
+            }
+        };
+        if let WriteKind::Create { if_not_exists, or_replace } = self.kind {
+            if if_not_exists {
+                return Ok(None);
+            }
+            if !or_replace {
+                return Err(Error::new(
+                    ErrorKind::AlreadyExists,
+                    format!("'{path}' already exists"),
+                )
+                .with_hint(
+                    "CREATE OR REPLACE TABLE makes a new version of a table, INSERT INTO adds rows",
+                ));
+            }
+        }
+        if before.dynamic_factory().is_some() {
+            return Err(context.unwritable(verb, &path, snapshot).await);
+        }
+        let entry_type = before.entry_type;
+        let refused = |hint: String| {
+            Error::unsupported(format!("'{path}' is a {entry_type}: it takes no {verb}"))
+                .with_hint(hint)
+        };
+        let mode = match (entry_type, self.kind) {
+            (EntryType::FileTable, _) => WriteMode::Replace,
+            (EntryType::FileData, WriteKind::Copy) => WriteMode::Replace,
+            (EntryType::FileSeries, WriteKind::Insert { overwrite: false } | WriteKind::Copy) => {
+                WriteMode::Append
+            }
+            (EntryType::FileSeries, WriteKind::Create { .. }) => {
+                return Err(refused(format!("DROP TABLE '{path}' first; its past stays readable")));
+            }
+            (EntryType::FileSeries, _) => {
+                return Err(refused(
+                    "a series only grows: INSERT INTO adds rows; to change old ones, write it anew: \
+                     CREATE TABLE '/new.series' AS SELECT …"
+                        .to_owned(),
+                ));
+            }
+            (EntryType::FileData, _) => {
+                return Err(refused(format!(
+                    "its bytes are replaced as a whole: COPY (SELECT …) TO '{path}'"
+                )));
+            }
+            _ => return Err(refused(format!("name a file: '{}'", path.child("a.table")))),
+        };
+        Ok(Some(Target { path, before: Some(before), entry_type, mode }))
+    }
+
+    /// Finds out what a new file is to be: its name tells.
+    async fn new_target(
+        &self,
+        context: &PondContext,
+        snapshot: &Arc<Snapshot>,
+        path: PondPath,
+    ) -> Result<Target> {
+        let is_copy = self.kind == WriteKind::Copy;
+        if !is_copy && !matches!(self.kind, WriteKind::Create { .. }) {
+            let place = context.tree().in_time(snapshot.clone(), &path).await?;
+            if place.at.is_some() {
+                return Err(Error::read_only(format!(
+                    "'{path}' takes no {}: the past does not change",
+                    self.kind.verb()
+                )));
+            }
+            let missing = place.not_found().await;
+            let hint = missing.hint().is_none();
+            return Err(
+                missing.with_hint_opt(hint.then(|| format!("CREATE TABLE '{path}' AS … makes it")))
+            );
+        }
+        if let Some((earlier, _)) = past::split(&path)
+            && matches!(snapshot.locate(&earlier)?, Located::Found(_))
+        {
+            return Err(Error::invalid(format!("'{path}' names the past of '{earlier}'"))
+                .with_hint("choose a name without @ at its end"));
+        }
+        let name = path.name().to_ascii_lowercase();
+        let entry_type = match TableFormat::of_name(&name) {
+            Some(TableFormat::Parquet) if name.ends_with(".series") => EntryType::FileSeries,
+            Some(TableFormat::Parquet) if name.ends_with(".table") => EntryType::FileTable,
+            Some(_) if is_copy => EntryType::FileData,
+            None if is_copy => {
+                return Err(Error::invalid(format!("'{path}': its name tells no format"))
+                    .with_hint("name it .table, .series, .csv, .json, .parquet or .arrow"));
+            }
+            Some(TableFormat::Parquet) | None => EntryType::FileTable,
+            Some(_) => {
+                return Err(Error::invalid(format!("'{path}': a table is stored as Parquet"))
+                    .with_hint(format!(
+                        "name it .table or .series; or write such a file: COPY (SELECT …) TO '{path}'"
+                    )));
+            }
+        };
+        Ok(Target { path, before: None, entry_type, mode: WriteMode::Create })
+    }
+}
+
+/// Follows a link to where a path leads in the stored tree.
+fn follow(snapshot: &Snapshot, path: &PondPath) -> Result<(PondPath, Located)> {
+    let mut path = path.clone();
+    for _ in 0..SYMLINKS_MAX {
+        match snapshot.locate(&path)? {
+            Located::Found(entry) if entry.entry_type == EntryType::Symlink => {
+                let (parent, _) = path.split().unwrap_or((PondPath::root(), ""));
+                path = parent.join(&symlink_target(&entry)?)?;
+            }
+            located => return Ok((path, located)),
+        }
+    }
+    Err(Error::invalid(format!("'{path}' is a loop of symbolic links")))
+}
+
+// ---------------------------------------------------------------------------------------------
+// Planned and carried out
+
+impl Target {
+    /// Returns the plans of the rows to write, one plan's after the other's, given the engine's plan of
+    /// the statement.
+    fn rows(&self, plan: &LogicalPlan) -> EngineResult<Vec<LogicalPlan>> {
+        Ok(match plan {
+            LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) => {
+                vec![create.input.as_ref().clone()]
+            }
+            LogicalPlan::Dml(dml) => match dml.op {
+                WriteOp::Insert(InsertOp::Append) if self.entry_type == EntryType::FileTable => {
+                    vec![all_rows(dml)?, dml.input.as_ref().clone()]
+                }
+                WriteOp::Delete => vec![rows::kept(&dml.input)?],
+                WriteOp::Update => vec![rows::updated(&dml.input)?],
+                WriteOp::Truncate => {
+                    vec![LogicalPlanBuilder::from(all_rows(dml)?).filter(lit(false))?.build()?]
+                }
+                _ => vec![dml.input.as_ref().clone()],
+            },
+            query => vec![query.clone()],
+        })
+    }
+}
+
+/// Returns the plan of the rows that are there.
+fn all_rows(dml: &DmlStatement) -> EngineResult<LogicalPlan> {
+    LogicalPlanBuilder::scan(dml.table_name.clone(), dml.target.clone(), None)?.build()
+}
+
+/// What a writing statement is planned with.
+pub(super) struct Writing {
+    write: Write,
+    target: Target,
+}
+
+impl Writing {
+    /// Plans the rows to write, given the engine's plan of the statement.
+    pub(super) async fn plan(
+        &self,
+        plan: &LogicalPlan,
+        binding: &Binding,
+        state: &SessionState,
+        host_files: bool,
+    ) -> EngineResult<Vec<Arc<dyn ExecutionPlan>>> {
+        let mut state = state.clone();
+        if self.target.before.is_some() && self.target.mode == WriteMode::Replace {
+            // One partition, so that the rows of a table keep their order when it is written anew.
+            state.config_mut().options_mut().execution.target_partitions = 1;
+        }
+        let mut plans = Vec::new();
+        for rows in self.target.rows(plan)? {
+            check_plan(&rows, binding, host_files)?;
+            plans.push(state.create_physical_plan(&rows).await?);
+        }
+        Ok(plans)
+    }
+
+    /// Replaces the plan of the statement in an `EXPLAIN` of it by that of the rows to write.
+    pub(super) fn explain(&self, explain: Explain) -> EngineResult<LogicalPlan> {
+        let mut rows = self.target.rows(&explain.plan)?;
+        let plan = Arc::new(rows.pop().expect("there is one at least"));
+        let stringified_plans = vec![plan.to_stringified(PlanType::InitialLogicalPlan)];
+        Ok(LogicalPlan::Explain(Explain { plan, stringified_plans, ..explain }))
+    }
+
+    /// Writes the rows of `plans`.
+    async fn run(
+        &self,
+        edit: &mut Edit,
+        plans: Vec<Arc<dyn ExecutionPlan>>,
+        state: &SessionState,
+    ) -> Result<Change> {
+        let Target { path, before, entry_type, mode } = &self.target;
+        let schema = rows::file_schema(&plans[0].schema())?;
+        if *entry_type == EntryType::FileData {
+            let rows = rows::stream(plans, &schema, &state.task_ctx())?;
+            let format = TableFormat::of_name(path.name()).expect("the target was checked");
+            return edit.write_bytes(path, *mode, copy::encode(rows, &format)?).await;
+        }
+        let temporal_column = self.temporal_column(&schema)?;
+        let is_sorted = match (&temporal_column, plans.as_slice()) {
+            (Some(column), [plan]) => rows::is_sorted(plan.as_ref(), column)?,
+            _ => true,
+        };
+        let mut rows = rows::stream(plans, &schema, &state.task_ctx())?;
+        if *mode == WriteMode::Append {
+            match rows::unless_empty(rows).await? {
+                Some(some) => rows = some,
+                None => {
+                    return Ok(Change { status: "unchanged", txn: None, path: path.clone() });
+                }
+            }
+        }
+        if let Some(column) = &temporal_column
+            && !is_sorted
+        {
+            rows = rows::sort(rows, column, state)?;
+        }
+        let deletes = self.write.kind == WriteKind::Delete;
+        let rows_before = before.as_ref().filter(|_| deletes).and_then(OplogEntry::num_rows);
+        let (rows, written) = rows::counted(rows);
+        let change = edit.write_table(path, *mode, rows, temporal_column.as_deref()).await?;
+        if rows_before.is_some_and(|before| before == written.load(Ordering::Relaxed)) {
+            return Ok(Change { status: "unchanged", ..change });
+        }
+        Ok(change)
+    }
+
+    /// Returns the column that orders the rows, if they are a series'.
+    fn temporal_column(&self, schema: &Schema) -> Result<Option<String>> {
+        let path = &self.target.path;
+        let wanted = self.write.temporal_column.as_deref();
+        if self.target.entry_type != EntryType::FileSeries {
+            return match wanted {
+                None => Ok(None),
+                Some(_) => Err(Error::invalid(format!(
+                    "'{path}' is a {}: only a series has a temporal column",
+                    self.target.entry_type
+                ))
+                .with_hint("name it .series")),
+            };
+        }
+        let known = self.target.before.as_ref().and_then(|before| before.temporal_column.clone());
+        match (known, wanted) {
+            (Some(known), Some(wanted)) if known != wanted => Err(Error::invalid(format!(
+                "'{path}' is ordered by '{known}', which cannot be changed to '{wanted}'"
+            ))),
+            (Some(known), _) => Ok(Some(known)),
+            (None, wanted) => detect_temporal(schema, wanted)
+                .map(Some)
+                .map_err(|error| error.context(format!("'{path}'"))),
+        }
+    }
+}
+
+impl PondContext {
+    /// Carries out a writing statement.
+    pub(super) async fn write(
+        &self,
+        statement: EngineStatement,
+        write: Write,
+        text: String,
+    ) -> Result<Output> {
+        let mut work = self.work(text).await?;
+        let snapshot = work.edit().snapshot();
+        let Some(target) = write.target(self, &snapshot).await? else {
+            let change = Change { status: "exists", txn: None, path: write.path };
+            return Output::changes(&work.finish(vec![change]).await?);
+        };
+        let writing = Writing { write, target };
+        let binding = self.bind_to(snapshot, Vec::new());
+        let (state, planned) = self.planned(&binding, statement, Some(&writing)).await?;
+        let Planned::Rows(plans) = planned else {
+            return Err(Error::invalid(format!("'{}': no rows to write", writing.target.path)));
+        };
+        let before = work.edit().savepoint();
+        let change = writing.run(work.edit(), plans, &state).await?;
+        if !change.is_written() {
+            work.edit().roll_back_to(before);
+        }
+        Output::changes(&work.finish(vec![change]).await?)
+    }
+
+    /// Explains a writing statement: the plan of the rows that it writes.
+    pub(super) async fn explain_write(
+        &self,
+        statement: EngineStatement,
+        write: Write,
+        analyze: bool,
+    ) -> Result<Output> {
+        let snapshot = self.snapshot().await?;
+        let Some(target) = write.target(self, &snapshot).await? else {
+            return Err(Error::invalid(format!("'{}' exists: nothing is planned", write.path)));
+        };
+        if analyze {
+            return Err(Error::unsupported(format!(
+                "'{}': EXPLAIN ANALYZE carries nothing out that writes",
+                write.path
+            ))
+            .with_hint("EXPLAIN shows the plan; EXPLAIN ANALYZE of the query alone runs it"));
+        }
+        let binding = self.bind_to(snapshot, Vec::new());
+        let writing = Writing { write, target };
+        let (state, planned) = self.planned(&binding, statement, Some(&writing)).await?;
+        match planned {
+            Planned::Query(plan) => Ok(Output {
+                kind: OutputKind::Rows,
+                stream: execute_stream(plan, state.task_ctx())?,
+            }),
+            _ => Err(Error::invalid(format!("'{}': no rows to write", writing.target.path))),
+        }
+    }
+}

@@ -266,7 +266,10 @@ pub(super) fn check_plan(
         let refused = match node {
             LogicalPlan::Copy(copy) if !host_files => Some(
                 Error::unsupported(format!("'{}' cannot be written by COPY", copy.output_url))
-                    .with_hint("host files are closed to SQL; write the output of a query instead"),
+                    .with_hint(
+                        "host files are closed to SQL: write to the pond, COPY … TO '/path.csv', or \
+                         write out what a query shows",
+                    ),
             ),
             LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create)) if !host_files => {
                 Some(no_host_table(create, binding))

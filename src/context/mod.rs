@@ -314,7 +314,9 @@ impl PondContext {
         let mut plan = state.statement_to_plan(statement).await?;
         match (writing, plan) {
             (None, planned) => plan = planned,
-            (Some(writing), LogicalPlan::Explain(explain)) => plan = writing.explain(explain)?,
+            (Some(writing), LogicalPlan::Explain(explain)) => {
+                return writing.explain(explain, state).await.map(Planned::Query);
+            }
             (Some(writing), plan) => {
                 let plans = writing.plan(&plan, binding, state, self.inner.host_files).await?;
                 return Ok(Planned::Rows(plans));

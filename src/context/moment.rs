@@ -54,11 +54,11 @@ impl PondContext {
         };
         let value = value.map_err(|error| {
             diagnose::explain(error, &lean.context().state())
-                .context(format!("'{time}' is no constant time"))
+                .context(format!("{time} is no constant time"))
                 .with_hint("a text like '2026-01-31T12:00:00Z', or now() - INTERVAL '1 hour'")
         })?;
         past::micros(&value).ok_or_else(|| {
-            Error::invalid(format!("'{time}' is no time"))
+            Error::invalid(format!("{time} is no time"))
                 .with_hint("a text like '2026-01-31T12:00:00Z', or now() - INTERVAL '1 hour'")
         })
     }

@@ -2,20 +2,22 @@
 //!
 //! The engine's plan of `DELETE` selects the rows to go, of `UPDATE` the changed rows alone. A file is
 //! written anew as a whole, so `DELETE` becomes a filter that keeps the others, and `UPDATE` a
-//! projection with a `CASE` for each changed column. Rows keep their order in both.
+//! projection with a `CASE` for each changed column. Rows keep their order in both. A condition that
+//! is null for a row is not met: the row stays as it is.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::arrow::record_batch::RecordBatch;
-use datafusion::common::Column;
-use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::tree_node::TreeNode;
+use datafusion::common::{Column, JoinType};
 use datafusion::error::Result as EngineResult;
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryLimit};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit, when};
+use datafusion::functions_window::expr_fn::row_number;
+use datafusion::logical_expr::{Expr, Filter, LogicalPlan, LogicalPlanBuilder, ident, lit, when};
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr, expressions};
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -28,15 +30,17 @@ use crate::error::{Error, Result};
 /// Memory that sorting takes before it goes to disk, where the session sets no limit of its own.
 const SORT_MEMORY_BYTES: usize = 256 << 20;
 
-/// Returns the plan of the rows that stay, given that of the rows to delete.
+/// Returns the plan of the rows that stay, given that of the rows to delete: a filter over the table.
 pub(super) fn kept(deleted: &LogicalPlan) -> EngineResult<LogicalPlan> {
-    match deleted {
-        LogicalPlan::Filter(filter) => {
-            let stays = Expr::IsNotTrue(Box::new(filter.predicate.clone()));
-            LogicalPlanBuilder::from(filter.input.as_ref().clone()).filter(stays)?.build()
-        }
-        all => LogicalPlanBuilder::from(all.clone()).filter(lit(false))?.build(),
-    }
+    let LogicalPlan::Filter(filter) = deleted else {
+        return LogicalPlanBuilder::from(deleted.clone()).filter(lit(false))?.build();
+    };
+    let condition = Condition::new(filter)?;
+    let columns = (0..filter.input.schema().fields().len()).map(|at| column_of(&filter.input, at));
+    LogicalPlanBuilder::from(condition.table)
+        .filter(Expr::IsNotTrue(Box::new(condition.is_met)))?
+        .project(columns)?
+        .build()
 }
 
 /// Returns the plan of all rows, the changed ones among them, given that of the changed ones alone:
@@ -46,40 +50,61 @@ pub(super) fn updated(changed: &LogicalPlan) -> EngineResult<LogicalPlan> {
     let LogicalPlan::Filter(filter) = projection.input.as_ref() else {
         return Ok(changed.clone());
     };
-    let table = &filter.input;
-    let column = |at| Expr::Column(Column::from(table.schema().qualified_field(at)));
-    let values = projection.expr.iter().enumerate();
-    if !has_subquery(&filter.predicate)? {
-        let values = values.map(|(at, value)| {
-            let name = table.schema().field(at).name();
-            let value = value.clone().unalias();
-            if value == column(at) {
-                return Ok(value.alias(name));
-            }
-            Ok(when(filter.predicate.clone(), value).otherwise(column(at))?.alias(name))
-        });
-        let values = values.collect::<EngineResult<Vec<_>>>()?;
-        return LogicalPlanBuilder::from(table.as_ref().clone()).project(values)?.build();
+    let condition = Condition::new(filter)?;
+    let values = projection.expr.iter().enumerate().map(|(at, value)| {
+        let name = filter.input.schema().field(at).name();
+        let (before, after) = (column_of(&filter.input, at), value.clone().unalias());
+        if after == before {
+            return Ok(after.alias(name));
+        }
+        Ok(when(condition.is_met.clone(), after).otherwise(before)?.alias(name))
+    });
+    let values = values.collect::<EngineResult<Vec<_>>>()?;
+    LogicalPlanBuilder::from(condition.table).project(values)?.build()
+}
+
+fn column_of(table: &LogicalPlan, at: usize) -> Expr {
+    Expr::Column(Column::from(table.schema().qualified_field(at)))
+}
+
+/// A condition on the rows of a table that any expression can hold.
+struct Condition {
+    table: LogicalPlan,
+    is_met: Expr,
+}
+
+impl Condition {
+    /// Takes the condition out of a filter. The engine knows subqueries in conditions of filters alone,
+    /// and elsewhere takes the null of `NOT IN` for true; so where there are some, the filter stays,
+    /// over the numbered rows, and the numbers that it yields mark the rows that meet it.
+    fn new(filter: &Filter) -> EngineResult<Self> {
+        const NUMBER: &str = "__row";
+        const MET: &str = "__met";
+        let table = filter.input.as_ref().clone();
+        if !has_subquery(&filter.predicate)? {
+            return Ok(Self { table, is_met: filter.predicate.clone() });
+        }
+        let numbered =
+            LogicalPlanBuilder::from(table).window([row_number().alias(NUMBER)])?.build()?;
+        let met = LogicalPlanBuilder::from(numbered.clone())
+            .filter(filter.predicate.clone())?
+            .project([ident(NUMBER).alias(NUMBER)])?
+            .alias(MET)?
+            .build()?;
+        let same = Expr::Column(Column::new(Some(MET), NUMBER)).eq(ident(NUMBER));
+        let marked = LogicalPlanBuilder::from(met)
+            .join_on(numbered, JoinType::RightMark, [same])?
+            .build()?;
+        let mark = marked.schema().fields().len() - 1;
+        let is_met = column_of(&marked, mark);
+        Ok(Self { table: marked, is_met })
     }
-    // The engine runs such conditions in filters alone.
-    let stays = Expr::IsNotTrue(Box::new(filter.predicate.clone()));
-    let columns = (0..table.schema().fields().len())
-        .map(|at| column(at).alias(table.schema().field(at).name()));
-    LogicalPlanBuilder::from(table.as_ref().clone())
-        .filter(stays)?
-        .project(columns)?
-        .union(changed.clone())?
-        .build()
 }
 
 fn has_subquery(condition: &Expr) -> EngineResult<bool> {
-    use datafusion::common::tree_node::TreeNode;
-    let mut found = false;
-    condition.apply(|expr| {
-        found |= matches!(expr, Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_));
-        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    })?;
-    Ok(found)
+    condition.exists(|expr| {
+        Ok(matches!(expr, Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_)))
+    })
 }
 
 /// Returns the columns of a file that is written with these: each once, and none of them barred from
@@ -176,20 +201,6 @@ impl PartitionStream for Once {
         let rows = self.rows.lock().expect("never poisoned").take();
         rows.expect("the plan runs once")
     }
-}
-
-/// Returns a stream that begins with its first rows, or `None` if it has none.
-pub(super) async fn unless_empty(
-    mut rows: SendableRecordBatchStream,
-) -> Result<Option<SendableRecordBatchStream>> {
-    while let Some(batch) = rows.try_next().await? {
-        if batch.num_rows() > 0 {
-            let schema = rows.schema();
-            let rows = futures::stream::once(async { Ok(batch) }).chain(rows);
-            return Ok(Some(Box::pin(RecordBatchStreamAdapter::new(schema, rows))));
-        }
-    }
-    Ok(None)
 }
 
 /// Returns a stream that counts its rows.

@@ -21,8 +21,8 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::sql::parser::{CopyToSource, CopyToStatement, Statement as EngineStatement};
 use datafusion::sql::sqlparser::ast::{
     AssignmentTarget, ColumnOption, CreateTable, CreateTableOptions, Expr as SqlExpr, FromTable,
-    Ident, Insert, ObjectName, ObjectNamePart, SetExpr, SqlOption, Statement as SqlStatement,
-    TableFactor, TableObject, TableWithJoins, Update, Value as SqlValue,
+    Ident, Insert, ObjectName, ObjectNamePart, Select, SelectItem, SetExpr, SqlOption,
+    Statement as SqlStatement, TableFactor, TableObject, TableWithJoins, Update, Value as SqlValue,
 };
 
 use super::engine_statements::{check_plan, pond_path};
@@ -168,7 +168,25 @@ fn of_insert(insert: &mut Insert, directory: &PondPath) -> Result<Option<Write>>
         ("DEFAULT VALUES", insert.source.is_none()),
     ];
     refuse_first(&write, &clauses)?;
+    if let Some(source) = &mut insert.source
+        && let SetExpr::Select(select) = source.body.as_mut()
+    {
+        name_values(select);
+    }
     Ok(Some(write))
+}
+
+/// Names the values that have none: they go to columns by position, and the engine takes no two of
+/// one name.
+fn name_values(select: &mut Select) {
+    for (at, item) in select.projection.iter_mut().enumerate() {
+        if let SelectItem::UnnamedExpr(expr) = item
+            && !matches!(expr, SqlExpr::Identifier(_) | SqlExpr::CompoundIdentifier(_))
+        {
+            let alias = Ident::new(format!("__value_{at}"));
+            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+        }
+    }
 }
 
 fn of_update(update: &mut Update, directory: &PondPath) -> Result<Option<Write>> {
@@ -218,6 +236,12 @@ fn of_create(create: &mut CreateTable, directory: &PondPath) -> Result<Option<Wr
             write.path, option.option
         ))
         .with_hint("a file keeps the names and types of its columns, and no conditions on them"));
+    }
+    if !create.columns.is_empty()
+        && let Some(query) = &mut create.query
+        && let SetExpr::Select(select) = query.body.as_mut()
+    {
+        name_values(select);
     }
     refuse_first(
         &write,
@@ -354,8 +378,11 @@ impl Write {
             Located::Missing { .. } => {
                 return self.new_target(context, snapshot, path).await.map(Some);
             }
-            Located::Dynamic { .. } | Located::NotDirectory { .. } => {
+            Located::Dynamic { .. } => {
                 return Err(context.unwritable(verb, &path, snapshot).await);
+            }
+            Located::NotDirectory { at } => {
+                return Err(Error::invalid(format!("'{path}': '{at}' is not a directory")));
             }
         };
         if let WriteKind::Create { if_not_exists, or_replace } = self.kind {
@@ -474,26 +501,46 @@ fn follow(snapshot: &Snapshot, path: &PondPath) -> Result<(PondPath, Located)> {
 // Planned and carried out
 
 impl Target {
-    /// Returns the plans of the rows to write, one plan's after the other's, given the engine's plan of
-    /// the statement.
-    fn rows(&self, plan: &LogicalPlan) -> EngineResult<Vec<LogicalPlan>> {
+    /// Returns the rows to write, given the engine's plan of the statement.
+    fn rows(&self, plan: &LogicalPlan) -> EngineResult<Vec<Part>> {
+        let written = |plan: &LogicalPlan| Part { plan: plan.clone(), is_ordered: false };
+        let ordered = |plan| Part { plan, is_ordered: true };
         Ok(match plan {
             LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) => {
-                vec![create.input.as_ref().clone()]
+                vec![written(&create.input)]
             }
             LogicalPlan::Dml(dml) => match dml.op {
                 WriteOp::Insert(InsertOp::Append) if self.entry_type == EntryType::FileTable => {
-                    vec![all_rows(dml)?, dml.input.as_ref().clone()]
+                    vec![ordered(all_rows(dml)?), written(&dml.input)]
                 }
-                WriteOp::Delete => vec![rows::kept(&dml.input)?],
-                WriteOp::Update => vec![rows::updated(&dml.input)?],
+                WriteOp::Delete => vec![ordered(rows::kept(&dml.input)?)],
+                WriteOp::Update => vec![ordered(rows::updated(&dml.input)?)],
                 WriteOp::Truncate => {
-                    vec![LogicalPlanBuilder::from(all_rows(dml)?).filter(lit(false))?.build()?]
+                    let none = LogicalPlanBuilder::from(all_rows(dml)?).filter(lit(false))?;
+                    vec![ordered(none.build()?)]
                 }
-                _ => vec![dml.input.as_ref().clone()],
+                _ => vec![written(&dml.input)],
             },
-            query => vec![query.clone()],
+            query => vec![written(query)],
         })
+    }
+}
+
+/// Rows of a file; those of several parts follow each other.
+struct Part {
+    plan: LogicalPlan,
+    /// Whether they keep the order of the table that they are from.
+    is_ordered: bool,
+}
+
+impl Part {
+    /// Returns the session to plan it in: with one partition, where rows keep their order.
+    fn session(&self, state: &SessionState) -> SessionState {
+        let mut state = state.clone();
+        if self.is_ordered {
+            state.config_mut().options_mut().execution.target_partitions = 1;
+        }
+        state
     }
 }
 
@@ -517,25 +564,27 @@ impl Writing {
         state: &SessionState,
         host_files: bool,
     ) -> EngineResult<Vec<Arc<dyn ExecutionPlan>>> {
-        let mut state = state.clone();
-        if self.target.before.is_some() && self.target.mode == WriteMode::Replace {
-            // One partition, so that the rows of a table keep their order when it is written anew.
-            state.config_mut().options_mut().execution.target_partitions = 1;
-        }
         let mut plans = Vec::new();
-        for rows in self.target.rows(plan)? {
-            check_plan(&rows, binding, host_files)?;
-            plans.push(state.create_physical_plan(&rows).await?);
+        for part in self.target.rows(plan)? {
+            check_plan(&part.plan, binding, host_files)?;
+            plans.push(part.session(state).create_physical_plan(&part.plan).await?);
         }
         Ok(plans)
     }
 
-    /// Replaces the plan of the statement in an `EXPLAIN` of it by that of the rows to write.
-    pub(super) fn explain(&self, explain: Explain) -> EngineResult<LogicalPlan> {
-        let mut rows = self.target.rows(&explain.plan)?;
-        let plan = Arc::new(rows.pop().expect("there is one at least"));
+    /// Plans an `EXPLAIN` of the statement: of the rows to write, of which those come last that are
+    /// new.
+    pub(super) async fn explain(
+        &self,
+        explain: Explain,
+        state: &SessionState,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        let part = self.target.rows(&explain.plan)?.pop().expect("there is one at least");
+        let state = part.session(state);
+        let plan = Arc::new(part.plan);
         let stringified_plans = vec![plan.to_stringified(PlanType::InitialLogicalPlan)];
-        Ok(LogicalPlan::Explain(Explain { plan, stringified_plans, ..explain }))
+        let explain = Explain { plan, stringified_plans, ..explain };
+        state.create_physical_plan(&LogicalPlan::Explain(explain)).await
     }
 
     /// Writes the rows of `plans`.
@@ -558,24 +607,21 @@ impl Writing {
             _ => true,
         };
         let mut rows = rows::stream(plans, &schema, &state.task_ctx())?;
-        if *mode == WriteMode::Append {
-            match rows::unless_empty(rows).await? {
-                Some(some) => rows = some,
-                None => {
-                    return Ok(Change { status: "unchanged", txn: None, path: path.clone() });
-                }
-            }
-        }
         if let Some(column) = &temporal_column
             && !is_sorted
         {
             rows = rows::sort(rows, column, state)?;
         }
-        let deletes = self.write.kind == WriteKind::Delete;
-        let rows_before = before.as_ref().filter(|_| deletes).and_then(OplogEntry::num_rows);
+        // These take rows or add some: as many as before are the same.
+        let counts =
+            matches!(self.write.kind, WriteKind::Delete | WriteKind::Insert { overwrite: false });
+        let rows_before = before.as_ref().filter(|_| counts).and_then(OplogEntry::num_rows);
         let (rows, written) = rows::counted(rows);
-        let change = edit.write_table(path, *mode, rows, temporal_column.as_deref()).await?;
-        if rows_before.is_some_and(|before| before == written.load(Ordering::Relaxed)) {
+        let wanted = self.write.temporal_column.as_deref().or(temporal_column.as_deref());
+        let change = edit.write_table(path, *mode, Some(*entry_type), wanted, rows).await?;
+        if *mode == WriteMode::Replace
+            && rows_before.is_some_and(|before| before == written.load(Ordering::Relaxed))
+        {
             return Ok(Change { status: "unchanged", ..change });
         }
         Ok(change)
@@ -595,16 +641,11 @@ impl Writing {
                 .with_hint("name it .series")),
             };
         }
-        let known = self.target.before.as_ref().and_then(|before| before.temporal_column.clone());
-        match (known, wanted) {
-            (Some(known), Some(wanted)) if known != wanted => Err(Error::invalid(format!(
-                "'{path}' is ordered by '{known}', which cannot be changed to '{wanted}'"
-            ))),
-            (Some(known), _) => Ok(Some(known)),
-            (None, wanted) => detect_temporal(schema, wanted)
-                .map(Some)
-                .map_err(|error| error.context(format!("'{path}'"))),
-        }
+        let known =
+            self.target.before.as_ref().and_then(|before| before.temporal_column.as_deref());
+        detect_temporal(schema, known.or(wanted))
+            .map(Some)
+            .map_err(|error| error.context(format!("'{path}'")))
     }
 }
 

@@ -23,7 +23,17 @@ pub(crate) fn explain(error: DataFusionError, session: &SessionState) -> Error {
         DataFusionError::Plan(message) => no_such(message, session),
         _ => None,
     };
-    better.unwrap_or_else(|| Error::from(error))
+    better.unwrap_or_else(|| Error::from(without_rules(error)))
+}
+
+/// Takes away what the engine says of its own workings before what is wrong.
+fn without_rules(error: DataFusionError) -> DataFusionError {
+    match error {
+        DataFusionError::Context(context, inner) if context.contains(" rule ") => {
+            without_rules(*inner)
+        }
+        other => other,
+    }
 }
 
 /// Whether an error of ours travelled through the engine.

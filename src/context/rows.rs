@@ -88,10 +88,9 @@ impl Condition {
             LogicalPlanBuilder::from(table).window([row_number().alias(NUMBER)])?.build()?;
         let met = LogicalPlanBuilder::from(numbered.clone())
             .filter(filter.predicate.clone())?
-            .project([ident(NUMBER).alias(NUMBER)])?
-            .alias(MET)?
+            .project([ident(NUMBER).alias(MET)])?
             .build()?;
-        let same = Expr::Column(Column::new(Some(MET), NUMBER)).eq(ident(NUMBER));
+        let same = ident(MET).eq(ident(NUMBER));
         let marked = LogicalPlanBuilder::from(met)
             .join_on(numbered, JoinType::RightMark, [same])?
             .build()?;

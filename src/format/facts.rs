@@ -2,7 +2,7 @@
 //! are written or read, and made ready to plan with.
 //!
 //! In the row it is text: the Arrow schema as JSON, and statistics in the shape of Delta's,
-//! `{"numRows":2,"minValues":{"a":1},"maxValues":{"a":5},"nullCount":{"a":0}}`. Numbers are numbers;
+//! `{"numRecords":2,"minValues":{"a":1},"maxValues":{"a":5},"nullCount":{"a":0}}`. Numbers are numbers;
 //! times, dates and decimals are text with all their digits.
 //!
 //! Invariant: a bound is exact or absent, since the engine returns it as the answer to `min` and
@@ -87,6 +87,7 @@ impl KnownTable {
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct FileStatistics {
+    #[serde(rename = "numRecords")]
     num_rows: u64,
     min_values: Map<String, Value>,
     max_values: Map<String, Value>,
@@ -96,7 +97,7 @@ struct FileStatistics {
 impl FileStatistics {
     fn to_engine(&self, schema: &Schema) -> Result<Statistics> {
         let rows = usize::try_from(self.num_rows)
-            .map_err(|error| Error::corrupt("statistics: numRows").with_source(error))?;
+            .map_err(|error| Error::corrupt("statistics: numRecords").with_source(error))?;
         let bound = |bounds: &Map<String, Value>, field: &Field| match bounds.get(field.name()) {
             None => Ok(Precision::Absent),
             Some(bound) => {

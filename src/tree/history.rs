@@ -89,11 +89,13 @@ impl Tree {
         let nodes: Vec<NodeId> = nodes.into_iter().collect();
         let rows = self.pond.rows_of(&nodes).await?;
         let mut latest: BTreeMap<NodeId, OplogEntry> = BTreeMap::new();
+        let mut first: BTreeMap<NodeId, i64> = BTreeMap::new();
         let mut history = Vec::new();
         for row in rows.into_iter().filter(|row| !row.is_segment()) {
             let before = latest.get(&row.node_id);
             // A copy of a series brings its versions all at once.
-            let is_copied = before.is_some_and(|before| before.txn == row.txn && !row.deleted);
+            let born = *first.entry(row.node_id).or_insert(row.txn);
+            let is_copied = before.is_some() && born == row.txn && !row.deleted;
             let entry = HistoryEntry {
                 txn: row.txn,
                 timestamp: row.timestamp,

@@ -193,6 +193,32 @@ fn statements_come_from_stdin_and_stop_at_the_first_failure() {
 }
 
 #[test]
+fn a_script_that_leaves_a_transaction_open_changes_nothing_and_says_so() {
+    let dir = pond_with_data();
+    let begin = "BEGIN; CREATE TABLE '/t.table' AS SELECT 1 AS v;";
+    let unended = "the script ends within a transaction, which was rolled back";
+    let failing = format!("{begin} SELECT nonsense; COMMIT");
+    let note = "note: the open transaction was rolled back";
+    for output in [
+        run(dir.path(), &["sql", begin]),
+        run_with_input(dir.path(), &["sql", "-"], begin),
+        run_with_input(dir.path(), &[], begin),
+        run_with_input(dir.path(), &[], &format!("{begin}\n\\q\n")),
+    ] {
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains(unended), "{}", stderr(&output));
+    }
+    for output in [run(dir.path(), &["sql", &failing]), run_with_input(dir.path(), &[], &failing)] {
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains(note), "{}", stderr(&output));
+        assert!(stderr(&output).contains("column 'nonsense' does not exist"));
+    }
+    let output = run(dir.path(), &["sql", &format!("{begin} COMMIT; SELECT v FROM '/t.table'")]);
+    assert!(stdout(&output).contains("committed"), "{}", stderr(&output));
+    assert!(stdout(&run(dir.path(), &["log"])).lines().count() <= 5);
+}
+
+#[test]
 fn a_text_may_begin_with_a_comment() {
     let dir = pond_with_data();
     let text = "-- how many?\nSELECT count(*) AS n FROM '/data/n.csv'";
@@ -338,12 +364,35 @@ fn a_session_on_a_terminal_survives_errors_and_ctrl_c() {
     terminal.expect("note: cancelled");
     terminal.expect("pond> ");
 
+    // The prompt tells that a transaction is open; a statement given up leaves it so.
+    terminal.send("BEGIN;\r");
+    terminal.expect("pond*> ");
+    terminal.send("CREATE TABLE '/t.table' AS SELECT 1 AS v;\r");
+    terminal.expect("created");
+    terminal.send(
+        "INSERT INTO '/t.table' WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i FROM n) \
+         SELECT sum(i) FROM n;\r",
+    );
+    terminal.expect("FROM n;");
+    std::thread::sleep(Duration::from_millis(500));
+    terminal.send("\u{3}");
+    terminal.expect("note: cancelled");
+    terminal.expect("pond*> ");
+    terminal.send("COMMIT;\r");
+    terminal.expect("committed");
+    terminal.expect("pond> ");
+    terminal.send("SELECT count(*) AS n FROM '/t.table';\r");
+    terminal.expect("---\r\n 1\r\n");
+
     terminal.send("\\cd /data\r");
     terminal.expect("pond:/data> ");
     terminal.send("\\l\r");
     terminal.expect("n.csv");
     terminal.expect("pond:/data> ");
+    terminal.send("BEGIN;\r");
+    terminal.expect("pond:/data*> ");
     terminal.send("\u{4}");
+    terminal.expect("note: the open transaction was rolled back");
     let until = Instant::now() + Duration::from_secs(30);
     while terminal.child.try_wait().unwrap().is_none() {
         assert!(Instant::now() < until, "Ctrl-D did not end the session");

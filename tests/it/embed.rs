@@ -237,12 +237,19 @@ async fn host_files_are_open_to_an_application_that_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("out.csv").display().to_string();
     let context = PondContext::builder(tree().await).with_host_files(true).build();
-    run(&context, &format!("COPY (SELECT 1 AS a) TO '{file}'")).await.unwrap();
+    run(&context, &format!("COPY (SELECT 1 AS a) TO 'file://{file}'")).await.unwrap();
     let create = format!("CREATE EXTERNAL TABLE e STORED AS CSV LOCATION '{file}'");
     run(&context, &create).await.unwrap();
     assert_eq!(cells(&run(&context, "SELECT a FROM e").await.unwrap()), ["1"]);
     let error = run(&context, &format!("SELECT * FROM '{file}'")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    // What begins with '/' is a path of the pond, here as everywhere.
+    run(&context, &format!("COPY (SELECT 2 AS a) TO '{file}'")).await.unwrap();
+    assert_eq!(cells(&run(&context, "SELECT a FROM e").await.unwrap()), ["1"]);
+    let copied = format!("SELECT a FROM '{file}'");
+    assert_eq!(cells(&run(&context, &copied).await.unwrap()), ["2"]);
+    let error = run(&context, "COPY (SELECT 1 AS a) TO 'out.csv'").await.unwrap_err();
+    assert_eq!(error.hint(), Some("write '/out.csv' for the pond, './out.csv' for the host"));
 }
 
 /// A session starts without most functions and gets them when a statement needs them.

@@ -16,6 +16,7 @@ mod samples;
 mod scan;
 mod series;
 mod slt;
+mod statements;
 mod tables;
 mod tidy;
 mod world;

@@ -1,0 +1,79 @@
+-- Tables and series: rows that the pond keeps, as Parquet, with all their versions.
+
+-- A table is made from a query; its name is a path, and missing directories are made.
+CREATE TABLE '/weather/stations.table' AS
+SELECT * FROM (VALUES ('basel', 260), ('davos', 1560)) AS v (station, height);
+--> status  | txn | path
+-->---------+-----+-------------------------
+--> created |   1 | /weather/stations.table
+
+-- Each change is a new version: INSERT, UPDATE, DELETE, CREATE OR REPLACE TABLE.
+INSERT INTO '/weather/stations.table' (height, station) VALUES (273, 'lugano'), (1608, 'zermat');
+--> status   | txn | path
+-->----------+-----+-------------------------
+--> replaced |   2 | /weather/stations.table
+
+UPDATE '/weather/stations.table' SET station = 'zermatt' WHERE height = 1608;
+--> status   | txn | path
+-->----------+-----+-------------------------
+--> replaced |   3 | /weather/stations.table
+
+DELETE FROM '/weather/stations.table' WHERE height < 270;
+--> status   | txn | path
+-->----------+-----+-------------------------
+--> replaced |   4 | /weather/stations.table
+
+SELECT * FROM '/weather/stations.table';
+--> station | height
+-->---------+--------
+--> davos   |   1560
+--> lugano  |    273
+--> zermatt |   1608
+
+-- A series grows: each INSERT adds a version, and all of them together are the table, in the order
+-- of its time column: `timestamp`, unless WITH (temporal_column = …) names another.
+CREATE TABLE '/weather/readings.series' (timestamp TIMESTAMP, station VARCHAR, celsius DOUBLE);
+--> status  | txn | path
+-->---------+-----+--------------------------
+--> created |   5 | /weather/readings.series
+
+INSERT INTO '/weather/readings.series' VALUES
+  ('2026-01-02 12:00:00', 'davos', -4.5), ('2026-01-01 12:00:00', 'davos', -7.0);
+--> status   | txn | path
+-->----------+-----+--------------------------
+--> appended |   6 | /weather/readings.series
+
+INSERT INTO '/weather/readings.series' VALUES ('2026-01-01 12:00:00', 'lugano', 6.5);
+--> status   | txn | path
+-->----------+-----+--------------------------
+--> appended |   7 | /weather/readings.series
+
+SELECT r.timestamp, station, celsius, height
+FROM '/weather/readings.series' AS r JOIN '/weather/stations.table' USING (station)
+ORDER BY r.timestamp, station;
+--> timestamp           | station | celsius | height
+-->---------------------+---------+---------+--------
+--> 2026-01-01T12:00:00 | davos   |    -7.0 |   1560
+--> 2026-01-01T12:00:00 | lugano  |     6.5 |    273
+--> 2026-01-02T12:00:00 | davos   |    -4.5 |   1560
+
+-- COPY writes other formats; the ending of the name tells which.
+COPY (SELECT station, max(celsius) AS warmest FROM '/weather/readings.series' GROUP BY station ORDER BY 1)
+TO '/weather/warmest.csv';
+--> status  | txn | path
+-->---------+-----+----------------------
+--> created |   8 | /weather/warmest.csv
+
+SELECT * FROM '/weather/warmest.csv';
+--> station | warmest
+-->---------+---------
+--> davos   |    -4.5
+--> lugano  |     6.5
+
+-- All of it is in the tree.
+SELECT name, entry_type, version FROM ls('/weather') ORDER BY name;
+--> name            | entry_type  | version
+-->-----------------+-------------+---------
+--> readings.series | file:series |       3
+--> stations.table  | file:table  |       4
+--> warmest.csv     | file:data   |       1

@@ -6,9 +6,10 @@
 //! `Binding` to that snapshot was put. What a statement changes in the pond is one transaction,
 //! whose message is the statement's text; or, after `BEGIN`, a part of one (`transaction.rs`).
 //!
-//! SQL reaches host files through mounts only. `COPY … TO` and `CREATE EXTERNAL TABLE` over host
-//! files are refused unless the application allows them ([`PondContextBuilder::with_host_files`]);
-//! `engine_statements::check_plan` is the one place that decides.
+//! SQL reaches host files through mounts only. `COPY … TO './file'` (or a URL; `'/…'` is a path of the
+//! pond) and `CREATE EXTERNAL TABLE` over host files are refused unless the application allows them
+//! ([`PondContextBuilder::with_host_files`]); `engine_statements::check_plan` is the one place that
+//! decides.
 
 mod copy;
 pub(crate) mod engine_statements;
@@ -88,8 +89,9 @@ impl PondContextBuilder {
         self
     }
 
-    /// Whether `COPY … TO` may write files of the host, and `CREATE EXTERNAL TABLE` read them. Off
-    /// unless set.
+    /// Whether `COPY … TO` may write files of the host (`'./…'`, `'file:///…'` and other URLs; what
+    /// begins with `/` is always a path of the pond), and `CREATE EXTERNAL TABLE` read them. Off unless
+    /// set.
     #[must_use]
     pub fn with_host_files(mut self, allowed: bool) -> Self {
         self.host_files = allowed;

@@ -79,8 +79,9 @@ impl PondContext {
         self.tree().snapshot().await
     }
 
-    /// Begins the work of a statement.
+    /// Begins the work of a statement, whose text is kept with its changes.
     pub(super) async fn work(&self, text: String) -> Result<Work> {
+        let text = message(text);
         let mut open = self.inner.open.clone().lock_owned().await;
         let Some(mut edit) = open.take() else {
             return Ok(Work { edit: Some(self.tree().begin(Some(text)).await?), step: None });
@@ -148,6 +149,18 @@ impl PondContext {
         })?;
         outcome("committed", changes.iter().find_map(|change| change.txn))
     }
+}
+
+/// The longest text that is kept of a statement: the oplog is for what happened, not for the rows of
+/// a long VALUES.
+const MESSAGE_BYTES_MAX: usize = 8 * 1024;
+
+fn message(mut text: String) -> String {
+    if text.len() > MESSAGE_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(MESSAGE_BYTES_MAX));
+        text.push('…');
+    }
+    text
 }
 
 fn none_open(statement: &str) -> Error {

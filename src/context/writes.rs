@@ -6,6 +6,7 @@
 //! goes to the tree. A statement reads the snapshot that its change is based on, so of two statements
 //! that change one table at the same time, one gets `Conflict`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -176,12 +177,13 @@ fn of_insert(insert: &mut Insert, directory: &PondPath) -> Result<Option<Write>>
     Ok(Some(write))
 }
 
-/// Names the values that have none: they go to columns by position, and the engine takes no two of
-/// one name.
+/// Names a value that is there twice: values go to columns by position, but the engine takes no two
+/// of one name.
 fn name_values(select: &mut Select) {
+    let mut seen = HashSet::new();
     for (at, item) in select.projection.iter_mut().enumerate() {
         if let SelectItem::UnnamedExpr(expr) = item
-            && !matches!(expr, SqlExpr::Identifier(_) | SqlExpr::CompoundIdentifier(_))
+            && !seen.insert(expr.to_string())
         {
             let alias = Ident::new(format!("__value_{at}"));
             *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };

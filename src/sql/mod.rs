@@ -2,7 +2,8 @@
 //!
 //! [`Script`] splits a text into statements by tokens. Each becomes a [`Statement`]: one of ours
 //! (`grammar` of `parser`), or else one of the engine's, parsed from the very same tokens.
-//! [`crate::context::PondContext::execute`] carries them out.
+//! [`crate::context::PondContext::execute`] carries them out. What they read of the past is taken out
+//! of the tokens first (`time_travel`): the dialect has no words for it.
 //!
 //! Words of our statements are special in statement position only, so columns may be called `node`
 //! or `factory`. There is one dialect, sqlparser's generic one.

@@ -185,6 +185,17 @@ async fn rows_keep_their_order_when_some_of_them_change() {
 }
 
 #[tokio::test]
+async fn of_a_long_statement_the_log_keeps_the_beginning() {
+    let context = PondContext::new(tree().await);
+    let values = vec!["('é')"; 20_000].join(", ");
+    run(&context, &format!("CREATE TABLE '/a.table' AS VALUES {values}")).await.unwrap();
+    let lengths =
+        "SELECT octet_length(message)::BIGINT FROM pond_log() WHERE message LIKE 'CREATE%…'";
+    assert!((8_000..8_200).contains(&numbers(&context, lengths).await[0]));
+    assert_eq!(numbers(&context, "SELECT count(*) FROM '/a.table'").await, [20_000]);
+}
+
+#[tokio::test]
 async fn clones_of_a_context_share_its_transaction() {
     let context = PondContext::new(tree().await);
     run(&context, "BEGIN").await.unwrap();

@@ -158,9 +158,36 @@ async fn more_rows_than_fit_in_memory_are_sorted_on_disk() {
     }
     assert_eq!(expected, ROWS);
     // It is known that they are in order: nothing is sorted again.
-    let plan = run(&context, "EXPLAIN SELECT * FROM '/a.series' ORDER BY timestamp").await.unwrap();
-    let plan = datafusion::arrow::util::pretty::pretty_format_batches(&plan).unwrap().to_string();
+    let plan = plan(&context, "EXPLAIN SELECT * FROM '/a.series' ORDER BY timestamp").await;
     assert!(!plan.contains("SortExec"), "{plan}");
+}
+
+async fn plan(context: &PondContext, sql: &str) -> String {
+    let plan = run(context, sql).await.unwrap();
+    datafusion::arrow::util::pretty::pretty_format_batches(&plan).unwrap().to_string()
+}
+
+#[tokio::test]
+async fn explain_shows_how_the_rows_of_a_file_are_made() {
+    let context = PondContext::new(tree().await);
+    run(&context, "CREATE TABLE '/a.table' AS SELECT 1 AS id, 'x' AS name").await.unwrap();
+    for (sql, expected) in [
+        (
+            "EXPLAIN UPDATE '/a.table' SET name = 'y' WHERE id > 2",
+            "CASE WHEN /a.table.id > Int64(2) THEN",
+        ),
+        ("EXPLAIN DELETE FROM '/a.table' WHERE id > 2", "/a.table.id > Int64(2) IS NOT TRUE"),
+        (
+            "EXPLAIN DELETE FROM '/a.table' WHERE id IN (SELECT max(id) FROM '/a.table')",
+            "RightMark Join",
+        ),
+        ("EXPLAIN CREATE TABLE '/b.table' AS SELECT 1 AS v", "ProjectionExec: expr=[1 as v]"),
+        ("EXPLAIN COPY '/a.table' TO '/b.csv'", "TableScan: /a.table"),
+    ] {
+        let plan = plan(&context, sql).await;
+        assert!(plan.contains(expected), "{sql}: {plan}");
+    }
+    assert_eq!(numbers(&context, "SELECT count(*) FROM pond_log()").await, [1]);
 }
 
 /// Both kinds of conditions keep the rows of a large table in their order.

@@ -203,6 +203,17 @@ impl Pond {
         Ok(pond)
     }
 
+    /// Opens the pond whose table is `oplog`, wherever it is kept, with its large files in `blobs`.
+    ///
+    /// Without a directory there is no cache: the whole oplog is read.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no table; `Corrupt` if it cannot be read.
+    pub async fn over(oplog: Oplog, blobs: Blobs) -> Result<Self> {
+        let state = load(&oplog, None).await?;
+        Ok(Self::new(None, oplog, blobs, state))
+    }
+
     /// Makes an empty pond in memory, which is gone with its last handle.
     pub async fn transient() -> Result<Self> {
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());

@@ -11,6 +11,7 @@ mod keep;
 mod model;
 mod mounts;
 mod oplog;
+mod power;
 mod probe;
 mod samples;
 mod scan;

@@ -19,6 +19,7 @@ mod output;
 mod rows;
 pub(crate) mod session;
 mod transaction;
+mod write_syntax;
 mod writes;
 
 use std::sync::{Arc, OnceLock, RwLock};
@@ -239,12 +240,13 @@ impl PondContext {
 
     async fn execute_engine(&self, mut statement: EngineStatement, text: String) -> Result<Output> {
         if let EngineStatement::Explain(explain) = &mut statement
-            && let Some(write) = writes::of_statement(&mut explain.statement, &self.directory())?
+            && let Some(write) =
+                write_syntax::of_statement(&mut explain.statement, &self.directory())?
         {
             let analyze = explain.options.analyze;
             return self.explain_write(statement, write, analyze).await;
         }
-        if let Some(write) = writes::of_statement(&mut statement, &self.directory())? {
+        if let Some(write) = write_syntax::of_statement(&mut statement, &self.directory())? {
             return self.write(statement, write, text).await;
         }
         match self.intercept(&statement, &text).await? {

@@ -8,8 +8,9 @@ use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{Int64Type, TimestampNanosecondType};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use futures::TryStreamExt;
+use pond::path::PondPath;
 use pond::pond::Pond;
-use pond::tree::Tree;
+use pond::tree::{Tree, WriteMode};
 use pond::{Error, ErrorKind, PondContext};
 
 async fn tree() -> Tree {
@@ -209,6 +210,37 @@ async fn rows_keep_their_order_when_some_of_them_change() {
     let values = numbers(&context, "SELECT v FROM '/a.table'").await;
     assert_eq!(values.len(), 200_000);
     assert!(values.is_sorted());
+}
+
+/// A link is followed, and a file whose name tells nothing is told about: both come from the shell.
+#[tokio::test]
+async fn what_the_shell_has_made_is_written_to_or_refused() {
+    let tree = tree().await;
+    let context = PondContext::new(tree.clone());
+    let path = |text| PondPath::parse(text).unwrap();
+    let mut edit = tree.begin(None).await.unwrap();
+    edit.symlink(&path("/link"), "d/a.table").await.unwrap();
+    edit.symlink(&path("/loop"), "loop").await.unwrap();
+    let bytes = futures::stream::once(async { Ok(bytes::Bytes::from_static(b"x")) });
+    edit.write_bytes(&path("/data"), WriteMode::Create, Box::pin(bytes)).await.unwrap();
+    edit.commit().await.unwrap();
+    for change in [
+        "CREATE TABLE '/link' AS SELECT 1 AS v",
+        "INSERT INTO '/link' VALUES (2)",
+        "UPDATE '/link' SET v = v * 10",
+        "COPY (SELECT v FROM '/link' WHERE v > 10) TO '/link'",
+    ] {
+        run(&context, change).await.unwrap_or_else(|error| panic!("{change}: {error}"));
+    }
+    assert_eq!(numbers(&context, "SELECT v FROM '/d/a.table'").await, [20]);
+    for (statement, expected) in [
+        ("COPY (SELECT 1 AS v) TO '/data'", "'/data': its name tells no format"),
+        ("COPY (SELECT 1 AS v) TO '/loop'", "'/loop' is a loop of symbolic links"),
+        ("INSERT INTO '/data' VALUES (1)", "'/data' is a file:data: it takes no INSERT"),
+    ] {
+        let error = run(&context, statement).await.unwrap_err();
+        assert_eq!(error.message(), expected, "{statement}");
+    }
 }
 
 #[tokio::test]

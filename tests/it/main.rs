@@ -20,4 +20,5 @@ mod slt;
 mod statements;
 mod tables;
 mod tidy;
+mod traced;
 mod world;

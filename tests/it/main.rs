@@ -6,6 +6,7 @@ mod crash;
 mod damage;
 mod embed;
 mod examples;
+mod faults;
 mod formats;
 mod keep;
 mod model;

@@ -111,12 +111,13 @@ fn queries(versions: i64) -> Vec<(&'static str, &'static str, String)> {
     };
     let (from, to) = (text(versions * 3 / 5), text(versions * 3 / 5 + 1));
     [
-        ("W6a", "one hour", format!("SELECT avg(temperature), count(*) FROM {{t}} WHERE timestamp >= {from} AND timestamp < {to}")),
-        ("W6b", "count(*)", "SELECT count(*) FROM {t}".to_owned()),
-        ("W6b", "min, max of time", "SELECT min(timestamp), max(timestamp) FROM {t}".to_owned()),
+        ("W6a", "one hour", format!("SELECT round(avg(temperature), 6) AS a, count(*) AS n FROM {{t}} WHERE timestamp >= {from} AND timestamp < {to}")),
+        ("W6b", "count(*)", "SELECT count(*) AS n FROM {t}".to_owned()),
+        ("W6b", "min, max of time", "SELECT min(timestamp) AS a, max(timestamp) AS b FROM {t}".to_owned()),
         ("W6c", "last value", "SELECT * FROM {t} ORDER BY timestamp DESC LIMIT 1".to_owned()),
         ("W6c", "first 10", "SELECT * FROM {t} ORDER BY timestamp LIMIT 10".to_owned()),
-        ("W6d", "daily aggregate", "SELECT date_trunc('day', timestamp) AS day, avg(temperature), min(humidity), max(humidity), count(*) FROM {t} GROUP BY 1 ORDER BY 1".to_owned()),
+        ("W6d", "daily aggregate", "SELECT date_trunc('day', timestamp) AS day, round(avg(temperature), 6) AS a, min(humidity) AS b, \
+             max(humidity) AS c, count(*) AS n FROM {t} GROUP BY 1 ORDER BY 1".to_owned()),
     ]
     .into()
 }

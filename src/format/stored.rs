@@ -36,12 +36,15 @@ use object_store::path::Path;
 
 use super::ends::Lane;
 use super::facts::KnownTable;
-use super::watch::{WatchedFile, WatchedSource, WatchedStore, keep_apart};
+use super::watch::{WatchedFile, WatchedSource, WatchedStore, keep_apart, split_largest};
 use super::{TableSource, parquet, statistics, widen};
 use crate::error::{Error, Result};
 
 /// Most lanes whose order is declared: merging more costs more than it saves.
 const LANES_MAX: usize = 4;
+
+/// What a partition of its own is worth: so many bytes of a stored file are a few milliseconds.
+const SPLIT_BYTES: usize = 1024 * 1024;
 
 /// One table of stored files, all in one object store.
 #[derive(Debug)]
@@ -212,7 +215,7 @@ impl TableProvider for StoredTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
-        let (groups, statistics) = self.select(session, filters, limit)?;
+        let (mut groups, statistics) = self.select(session, filters, limit)?;
         if groups.is_empty() {
             return Ok(Arc::new(EmptyExec::new(project_schema(&self.schema, projection)?)));
         }
@@ -225,7 +228,17 @@ impl TableProvider for StoredTable {
             }
             _ => None,
         };
-        let source = WatchedSource::new(source, store, None).splitting().with_lane(lane);
+        // Of a range of time, who knows how much it is.
+        let split_bytes = if range { usize::MAX } else { SPLIT_BYTES };
+        let source = WatchedSource::new(source, store, None).splitting(split_bytes);
+        let source = source.with_lane(lane);
+        // Lanes are kept apart from the start, and that is not cut later.
+        let optimizer = &session.config_options().optimizer;
+        if self.order.is_some() && groups.len() > 1 && optimizer.repartition_file_scans {
+            let size_min = optimizer.repartition_file_min_size.min(split_bytes);
+            let partitions = session.config().target_partitions();
+            groups = split_largest(&groups, partitions, size_min).unwrap_or(groups);
+        }
         let source = Arc::new(source);
         let ordering = self.order.as_ref().and_then(|order| {
             let name = self.schema.field(order.column).name();

@@ -305,14 +305,12 @@ pub(super) struct WatchedSource {
     store: WatchedStore,
     /// The columns of CSV files, which their reader's errors only count.
     csv_columns: Option<SchemaRef>,
-    /// Whether the scan is cut into partitions where the plan asks for them, and not before.
-    splitting: bool,
+    /// If set, the scan is cut into partitions where the plan asks for them, and not before, once it
+    /// has so many bytes.
+    splits_from: Option<usize>,
     /// The files in the order of a column, if they are.
     lane: Option<Arc<Lane>>,
 }
-
-/// What a partition of its own is worth: so many bytes of a stored file are a few milliseconds.
-const SPLIT_BYTES_MIN: usize = 1024 * 1024;
 
 impl WatchedSource {
     pub(super) fn new(
@@ -320,13 +318,14 @@ impl WatchedSource {
         store: WatchedStore,
         csv_columns: Option<SchemaRef>,
     ) -> Self {
-        Self { inner, store, csv_columns, splitting: false, lane: None }
+        Self { inner, store, csv_columns, splits_from: None, lane: None }
     }
 
-    /// Cuts the scan into partitions where the plan asks for them: the largest group into parts that
-    /// follow each other, so that an order of its rows is one of each part.
-    pub(super) fn splitting(self) -> Self {
-        Self { splitting: true, ..self }
+    /// Cuts a scan of at least `size_min` bytes into partitions where the plan asks for them: the
+    /// largest group into parts that follow each other, so that an order of its rows is one of each
+    /// part.
+    pub(super) fn splitting(self, size_min: usize) -> Self {
+        Self { splits_from: Some(size_min), ..self }
     }
 
     /// Adds the files as they were before the scan was cut into partitions, if they are in order.
@@ -412,24 +411,11 @@ impl FileSource for WatchedSource {
         ordering: Option<LexOrdering>,
         config: &FileScanConfig,
     ) -> EngineResult<Option<FileScanConfig>> {
-        if !self.splitting {
+        let Some(own_size_min) = self.splits_from else {
             return self.inner.repartitioned(partitions, size_min, ordering, config);
-        }
-        let groups = &config.file_groups;
-        let size = |group: &FileGroup| group.iter().map(PartitionedFile::effective_size).sum();
-        let Some(largest) = (0..groups.len()).max_by_key(|at| -> u64 { size(&groups[*at]) }) else {
-            return Ok(None);
         };
-        if groups.len() >= partitions {
-            return Ok(None);
-        }
-        let parts = FileGroupPartitioner::new()
-            .with_target_partitions(partitions - groups.len() + 1)
-            .with_repartition_file_min_size(size_min.min(SPLIT_BYTES_MIN))
-            .repartition_file_groups(&groups[largest..=largest]);
-        Ok(parts.map(|parts| {
-            let mut groups = groups.clone();
-            groups.splice(largest..=largest, parts);
+        let groups = split_largest(&config.file_groups, partitions, size_min.min(own_size_min));
+        Ok(groups.map(|groups| {
             let config = FileScanConfigBuilder::from(config.clone()).with_file_groups(groups);
             keep_apart(config).build()
         }))
@@ -472,6 +458,47 @@ impl FileSource for WatchedSource {
     ) -> EngineResult<TreeNodeRecursion> {
         self.inner.apply_expressions(f)
     }
+}
+
+/// So many files keep each partition busy unsplit.
+const FILES_PER_PARTITION: usize = 4;
+
+/// Splits the largest group into parts that follow each other, so that there are as many groups as
+/// `partitions`; `None` if there are already, or if it has fewer than `size_min` bytes.
+pub(super) fn split_largest(
+    groups: &[FileGroup],
+    partitions: usize,
+    size_min: usize,
+) -> Option<Vec<FileGroup>> {
+    let size = |group: &FileGroup| -> u64 {
+        group.iter().map(PartitionedFile::effective_size).sum()
+    };
+    let largest = (0..groups.len()).max_by_key(|at| size(&groups[*at]))?;
+    let files = &groups[largest];
+    let total = size(files);
+    if groups.len() >= partitions || total < size_min as u64 {
+        return None;
+    }
+    let parts = partitions - groups.len() + 1;
+    let split = if files.len() >= FILES_PER_PARTITION * parts {
+        // Whole files: one that is read by two partitions is opened by both.
+        let mut split = vec![Vec::new(); parts];
+        let mut before = 0;
+        for file in files.iter() {
+            let part = (before * parts as u64 / total.max(1)) as usize;
+            split[part.min(parts - 1)].push(file.clone());
+            before += file.effective_size();
+        }
+        split.into_iter().filter(|part| !part.is_empty()).map(FileGroup::new).collect()
+    } else {
+        FileGroupPartitioner::new()
+            .with_target_partitions(parts)
+            .with_repartition_file_min_size(size_min)
+            .repartition_file_groups(&groups[largest..=largest])?
+    };
+    let mut groups = groups.to_vec();
+    groups.splice(largest..=largest, split);
+    Some(groups)
 }
 
 /// Keeps the partitions of an ordered scan from taking files of each other's.

@@ -61,6 +61,15 @@ impl EntryType {
         Self::STORED.into_iter().chain([Self::Special]).find(|kind| kind.as_str() == text)
     }
 
+    /// Returns what a file's name says it is: a table, or a series.
+    pub fn of_name(name: &str) -> Option<Self> {
+        match name.rsplit_once('.')?.1 {
+            "table" => Some(Self::FileTable),
+            "series" => Some(Self::FileSeries),
+            _ => None,
+        }
+    }
+
     /// Whether a node of this type can be read as bytes.
     pub fn is_file(self) -> bool {
         matches!(self, Self::FileData | Self::FileTable | Self::FileSeries)

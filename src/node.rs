@@ -21,13 +21,13 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::physical_plan::metrics::Count;
-use futures::stream::BoxStream;
+use futures::stream::{BoxStream, TryStreamExt};
 
 use crate::entry::EntryType;
 use crate::error::{Error, Result};
 use crate::format::TableSource;
 use crate::glob::Glob;
-use crate::path::PondPath;
+use crate::path::{PondPath, is_glob};
 use crate::snapshot::SYMLINKS_MAX;
 
 /// An opened node.
@@ -326,6 +326,41 @@ pub async fn lookup(root: &Arc<dyn Directory>, path: &PondPath) -> Result<Option
         }
     }
     Ok(Some(node))
+}
+
+/// Returns the paths below `root` that a glob matches, in order; a path that is no glob, or that a
+/// node is called by, is the only one. What is below a match is not listed with it.
+///
+/// # Errors
+/// `NotFound` if the glob matches nothing; `Invalid` for a malformed one.
+pub async fn expand(root: &Arc<dyn Directory>, pattern: &PondPath) -> Result<Vec<PondPath>> {
+    if !is_glob(pattern.as_str()) || lookup(root, pattern).await.is_ok_and(|node| node.is_some()) {
+        return Ok(vec![pattern.clone()]);
+    }
+    let nothing = || Error::not_found(format!("'{pattern}' matches nothing"));
+    let glob = Glob::parse(pattern.as_str())?;
+    let base = glob.base();
+    let Some(Node::Directory(directory)) = lookup(root, &base).await? else {
+        return Err(nothing());
+    };
+    let mut matches = Vec::new();
+    let mut waiting = vec![(directory, base.clone(), glob.state(base.as_str()))];
+    while let Some((directory, path, state)) = waiting.pop() {
+        let mut entries = directory.list(ListFields::NAMES);
+        while let Some(entry) = entries.try_next().await? {
+            let below = state.enter(&glob, &entry.name, false);
+            if state.is_match(&glob, &entry.name, false) {
+                matches.push(path.child(&entry.name));
+            } else if !below.is_dead()
+                && entry.entry_type == Some(EntryType::Directory)
+                && let Some(Node::Directory(child)) = directory.get(&entry.name).await?
+            {
+                waiting.push((child, path.child(&entry.name), below));
+            }
+        }
+    }
+    matches.sort_unstable();
+    if matches.is_empty() { Err(nothing()) } else { Ok(matches) }
 }
 
 /// Makes the error for a path that names nothing: it says how far the path leads, and what was

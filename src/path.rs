@@ -66,6 +66,16 @@ impl PondPath {
         if self.is_root() { Self(format!("/{name}")) } else { Self(format!("{}/{name}", self.0)) }
     }
 
+    /// Returns `below` as a path below `self`: `/a/b` for `/a` and `/b`.
+    #[must_use]
+    pub fn append(&self, below: &PondPath) -> Self {
+        match (self.is_root(), below.is_root()) {
+            (true, _) => below.clone(),
+            (_, true) => self.clone(),
+            _ => Self(format!("{}{}", self.0, below.0)),
+        }
+    }
+
     /// Returns the parent directory and the last name, or `None` for the root.
     pub fn split(&self) -> Option<(PondPath, &str)> {
         let (parent, name) = self.0.rsplit_once('/')?;
@@ -183,6 +193,11 @@ pub fn unescape_name(name: &str) -> Option<Vec<u8>> {
         }
     }
     (escape_name(&bytes) == name).then_some(bytes)
+}
+
+/// Returns what a name, or the target of a link, is on a host: what came from one gets its bytes back.
+pub fn host_bytes(text: &str) -> Vec<u8> {
+    unescape_name(text).unwrap_or_else(|| text.as_bytes().to_vec())
 }
 
 fn hex_digit(byte: u8) -> Option<u8> {

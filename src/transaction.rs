@@ -270,6 +270,11 @@ impl Transaction {
         rows
     }
 
+    /// Returns the rows that it will write, not yet stamped.
+    pub(crate) fn rows(&self) -> &[OplogEntry] {
+        &self.rows
+    }
+
     pub(crate) fn base(&self) -> &Snapshot {
         &self.base
     }
@@ -296,6 +301,8 @@ impl Change {
     /// Appends the rows that carry out the change to `rows` and applies them to `view`.
     fn perform(&self, view: &mut Snapshot, rows: &mut Vec<OplogEntry>) -> Result<()> {
         let mut push = |view: &mut Snapshot, row: OplogEntry| -> Result<()> {
+            // Not that of the row it follows: what it describes is of no transaction yet.
+            let row = OplogEntry { txn: 0, timestamp: 0, ..row };
             view.apply(&row)?;
             rows.push(row);
             Ok(())
@@ -364,10 +371,20 @@ impl Change {
             }
             Self::Rename { from, to } => {
                 let entry = find(view, from)?;
+                let into_itself =
+                    || Error::invalid(format!("'{from}' cannot be moved into itself"));
                 if to != from && to.starts_with(from) {
-                    return Err(Error::invalid(format!("'{from}' cannot be moved into itself")));
+                    return Err(into_itself());
                 }
                 let (parent, name, made) = make_parents(view, to)?;
+                // A link may lead there, too.
+                let above = made.first().map_or(parent, |row| row.parent_id);
+                if let (Some(above), Some(own)) =
+                    (view.path_of(above)?, view.path_of(entry.node_id)?)
+                    && above.starts_with(&own)
+                {
+                    return Err(into_itself());
+                }
                 for row in made {
                     push(view, row)?;
                 }

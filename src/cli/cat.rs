@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use clap::Args;
 use futures::TryStreamExt;
 use pond::PondContext;
-use pond::node::{Node, resolve};
+use pond::node::{Node, lookup};
 use pond::output::{self, Format};
 use pond::path::PondPath;
 use pond::{Error, Result};
@@ -15,7 +15,9 @@ use super::{Outcome, Shell, pond_path, query, serve};
 /// Print a file
 ///
 /// Prints the bytes or, with --sql or --format, the rows of the file's table. A view has no bytes
-/// of its own: its rows are printed as Parquet.
+/// of its own: its rows are printed as Parquet. A path may name the past: /a.csv@v12.
+///
+/// Example: pond cat /sensors/basel.series --sql "SELECT * WHERE temperature > 25"
 #[derive(Debug, Args)]
 pub struct Cat {
     /// Path of the file
@@ -58,8 +60,11 @@ impl Cat {
 /// Copies the bytes of `path` to stdout, or returns false if it has none but only rows.
 async fn print_bytes(shell: &Shell, path: &PondPath) -> Result<bool> {
     let tree = shell.open().await?;
-    let root = tree.root(tree.snapshot().await?);
-    let Node::File(file) = resolve(&root, path).await? else {
+    let found = tree.in_time(tree.snapshot().await?, path).await?;
+    let Some(node) = lookup(&found.root, &found.path).await? else {
+        return Err(found.not_found().await);
+    };
+    let Node::File(file) = node else {
         return Err(Error::unsupported(format!("'{path}' is a directory"))
             .with_hint(format!("pond ls '{path}' lists it")));
     };

@@ -7,7 +7,9 @@ use super::{Outcome, Shell, pond_path, query, sql};
 
 /// Describe a node: what it is and, if it is a table, its columns
 ///
-/// With --format, the columns of a table alone.
+/// With --format, the columns of a table alone. A path may name the past: /a.table@v12.
+///
+/// Example: pond describe /sensors/basel.series
 #[derive(Debug, Args)]
 pub struct Describe {
     /// Path of the node

@@ -32,7 +32,10 @@ const BATCH_ROWS: usize = 1024;
 
 /// List what directories hold
 ///
-/// With --format, the columns are those of the table function ls().
+/// With --format, the columns are those of the table function ls(). A path may name the past:
+/// /sensors@v12.
+///
+/// Example: pond ls -lR /sensors
 #[derive(Debug, Args)]
 pub struct Ls {
     /// A path or a glob (`*`, `?`, `[a-z]`, `{a,b}`, `**`); the root by default
@@ -73,8 +76,8 @@ impl Ls {
         let complete = serve(async {
             let path = pond_path(self.path.as_deref().unwrap_or("/"))?;
             let tree = shell.open().await?;
-            let root = tree.root(tree.snapshot().await?);
-            list(&root, &path, &self.how, format, &mut shell.stdout()?).await
+            let found = tree.in_time(tree.snapshot().await?, &path).await?;
+            list(&found.root, &found.path, &self.how, format, &mut shell.stdout()?).await
         })?;
         Ok(if complete { 0 } else { 1 })
     }

@@ -2,14 +2,20 @@
 
 use clap::Args;
 
+use super::args::Message;
 use super::{Outcome, Shell, change, pond_path, serve};
 
 /// Make a directory
+///
+/// Example: pond mkdir -p /sensors/2026/11
 #[derive(Debug, Args)]
 pub struct Mkdir {
     /// Also make missing directories above; one that exists is no error
     #[arg(short, long)]
     parents: bool,
+
+    #[command(flatten)]
+    message: Message,
 
     /// Path of the directory
     path: String,
@@ -20,8 +26,7 @@ impl Mkdir {
         serve(async {
             let path = pond_path(&self.path)?;
             let tree = shell.open().await?;
-            let message = format!("pond mkdir '{path}'");
-            let change = tree.mkdir(&path, self.parents, Some(message)).await?;
+            let change = tree.mkdir(&path, self.parents, self.message.text()).await?;
             change::print(shell, &[change]).await
         })?;
         Ok(0)

@@ -9,12 +9,15 @@ use pond::tree::{CreateMode, NewNode};
 use pond::{Error, Result};
 use serde_json::Value;
 
+use super::args::Message;
 use super::{Outcome, Shell, change, pond_path, serve};
 
 /// Make a node that a factory fills
 ///
 /// Options come from FILE (YAML or JSON), from --set, or from both. Relative host paths count from
 /// the working directory.
+///
+/// Example: pond mknod --factory hostmount /logs --set directory=/var/log
 #[derive(Debug, Args)]
 pub struct Mknod {
     /// Which factory; `SHOW FACTORIES` lists them
@@ -37,6 +40,9 @@ pub struct Mknod {
     #[arg(long, value_name = "TEXT")]
     comment: Option<String>,
 
+    #[command(flatten)]
+    message: Message,
+
     /// Path of the node
     path: String,
 
@@ -57,15 +63,9 @@ impl Mknod {
             _ => CreateMode::New,
         };
         let path = pond_path(&self.path)?;
-        let mut message = format!("pond mknod --factory {} '{path}'", self.factory);
-        for (key, value) in &options {
-            // Texts as they are, anything else as JSON.
-            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            message.push_str(&format!(" --set '{key}={value}'"));
-        }
         let node = NewNode { path, factory: self.factory, options, mode, comment: self.comment };
         serve(async {
-            let change = shell.open().await?.create_node(node, Some(message)).await?;
+            let change = shell.open().await?.create_node(node, self.message.text()).await?;
             change::print(shell, &[change]).await
         })?;
         Ok(0)

@@ -8,19 +8,27 @@
 //! thread. Ctrl-C keeps its default and ends a one-shot at once; a commit is atomic whenever that
 //! happens.
 
+mod args;
 mod cat;
 mod change;
+mod cp;
 mod describe;
+mod diff;
 mod expire;
 mod fsck;
 mod gc;
+mod get;
 mod init;
 pub mod list;
+mod ln;
 mod log;
 mod maintain;
 mod mkdir;
 mod mknod;
 mod mv;
+mod progress;
+mod put;
+mod restore;
 mod rm;
 pub mod sql;
 mod status;
@@ -32,15 +40,21 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::stream;
 use pond::output::{self, Format};
 use pond::path::PondPath;
-use pond::pond::{Pond, PondOptions};
+use pond::pond::{At, Pond, PondOptions};
 use pond::store::Durability;
-use pond::tree::Tree;
+use pond::tree::{Tree, past};
 use pond::{Error, Result};
 use tokio::runtime::Runtime;
 
 use crate::repl;
+
+/// Rows encoded at a time.
+const BATCH_ROWS: usize = 1024;
 
 /// A transactional, versioned file system that you query with SQL.
 ///
@@ -98,11 +112,17 @@ enum Verb {
     Ls(list::Ls),
     Cat(cat::Cat),
     Describe(describe::Describe),
-    Mknod(mknod::Mknod),
-    Mkdir(mkdir::Mkdir),
+    Put(put::Put),
+    Get(get::Get),
+    Cp(cp::Cp),
     Mv(mv::Mv),
+    Ln(ln::Ln),
     Rm(rm::Rm),
+    Mkdir(mkdir::Mkdir),
+    Mknod(mknod::Mknod),
     Log(log::Log),
+    Diff(diff::Diff),
+    Restore(restore::Restore),
     Status(status::Status),
     Fsck(fsck::Fsck),
     Maintain(maintain::Maintain),
@@ -171,11 +191,17 @@ fn run_verb(verb: Option<Verb>, shell: &Shell) -> Outcome {
         Some(Verb::Ls(verb)) => verb.run(shell),
         Some(Verb::Cat(verb)) => verb.run(shell),
         Some(Verb::Describe(verb)) => verb.run(shell),
-        Some(Verb::Mknod(verb)) => verb.run(shell),
-        Some(Verb::Mkdir(verb)) => verb.run(shell),
+        Some(Verb::Put(verb)) => verb.run(shell),
+        Some(Verb::Get(verb)) => verb.run(shell),
+        Some(Verb::Cp(verb)) => verb.run(shell),
         Some(Verb::Mv(verb)) => verb.run(shell),
+        Some(Verb::Ln(verb)) => verb.run(shell),
         Some(Verb::Rm(verb)) => verb.run(shell),
+        Some(Verb::Mkdir(verb)) => verb.run(shell),
+        Some(Verb::Mknod(verb)) => verb.run(shell),
         Some(Verb::Log(verb)) => verb.run(shell),
+        Some(Verb::Diff(verb)) => verb.run(shell),
+        Some(Verb::Restore(verb)) => verb.run(shell),
         Some(Verb::Status(verb)) => verb.run(shell),
         Some(Verb::Fsck(verb)) => verb.run(shell),
         Some(Verb::Maintain(verb)) => verb.run(shell),
@@ -236,6 +262,38 @@ fn start(mut builder: tokio::runtime::Builder) -> Result<Runtime> {
 /// Parses a path given at the shell; one that does not start with `/` counts from the root.
 pub fn pond_path(text: &str) -> Result<PondPath> {
     PondPath::root().join(text)
+}
+
+/// Parses a point of the past given at the shell: the number of a transaction, or a time.
+///
+/// # Errors
+/// `Invalid` for anything else.
+pub fn parse_at(text: &str) -> Result<At> {
+    let digits = text.strip_prefix('v').unwrap_or(text);
+    if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return digits
+            .parse()
+            .map(At::Version)
+            .map_err(|error| Error::invalid(format!("transaction {text}")).with_source(error));
+    }
+    past::micros(&text.into()).map(At::Timestamp).ok_or_else(|| {
+        Error::invalid(format!("'{text}' is neither a transaction nor a time"))
+            .with_hint("as 12, 2026-01-31 or 2026-01-31T12:00:00Z; times without a zone are UTC")
+    })
+}
+
+/// Prints what `batch` makes of `entries`, as a table or in the format asked for.
+pub async fn print_rows<T>(
+    shell: &Shell,
+    entries: &[T],
+    batch: impl Fn(&[T]) -> Result<RecordBatch>,
+) -> Result<()> {
+    let format = shell.format()?.unwrap_or_default();
+    let schema = batch(&[])?.schema();
+    let batches: Vec<RecordBatch> = entries.chunks(BATCH_ROWS).map(batch).collect::<Result<_>>()?;
+    let rows = RecordBatchStreamAdapter::new(schema, stream::iter(batches.into_iter().map(Ok)));
+    output::write(Box::pin(rows), format, &mut shell.stdout()?).await?;
+    Ok(())
 }
 
 /// The standard output, buffered.

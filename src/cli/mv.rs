@@ -1,41 +1,48 @@
-//! `pond mv`: moves or renames a node.
+//! `pond mv`: moves or renames nodes.
 
 use clap::Args;
-use pond::Result;
-use pond::node::{Node, lookup};
-use pond::path::PondPath;
-use pond::tree::Tree;
+use pond::node::expand;
 
+use super::args::{Destination, Message};
 use super::{Outcome, Shell, change, pond_path, serve};
 
-/// Move or rename a node
+/// Move or rename nodes
+///
+/// Nothing is replaced: a path that is taken is an error, and a directory is moved into.
+///
+/// Example: pond mv '/inbox/*.csv' /sensors/
 #[derive(Debug, Args)]
 pub struct Mv {
-    /// Path of the node
-    from: String,
+    #[command(flatten)]
+    message: Message,
 
-    /// Its new path, or the directory to move it into
-    to: String,
+    /// Paths or globs of the nodes
+    #[arg(required = true, value_name = "SOURCE")]
+    sources: Vec<String>,
+
+    /// The new path, or the directory to move into: one that is there, or any if it ends in `/`
+    #[arg(value_name = "DEST")]
+    dest: String,
 }
 
 impl Mv {
     pub fn run(self, shell: &Shell) -> Outcome {
         serve(async {
-            let from = pond_path(&self.from)?;
             let tree = shell.open().await?;
-            let to = target(&tree, &from, pond_path(&self.to)?).await?;
-            let change = tree.rename(&from, &to, Some(format!("pond mv '{from}' '{to}'"))).await?;
-            change::print(shell, &[change]).await
+            let mut edit = tree.begin(self.message.text()).await?;
+            let root = tree.root(edit.snapshot());
+            let mut sources = Vec::new();
+            for text in &self.sources {
+                sources.extend(expand(&root, &pond_path(text)?).await?);
+            }
+            let dest = Destination::find(&root, &self.dest, sources.len()).await?;
+            for from in &sources {
+                // A directory is not moved into itself: that it stays is no error.
+                let to = if from == dest.path() { from.clone() } else { dest.of(from.name()) };
+                edit.rename(from, &to).await?;
+            }
+            change::print(shell, &edit.commit().await?).await
         })?;
         Ok(0)
-    }
-}
-
-/// Returns the new path: `to`, or one in it if it is a directory.
-async fn target(tree: &Tree, from: &PondPath, to: PondPath) -> Result<PondPath> {
-    let root = tree.root(tree.snapshot().await?);
-    match (lookup(&root, &to).await?, from.split()) {
-        (Some(Node::Directory(_)), Some((_, name))) if to != *from => Ok(to.child(name)),
-        _ => Ok(to),
     }
 }

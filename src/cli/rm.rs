@@ -1,12 +1,17 @@
 //! `pond rm`: removes nodes, all of those named in one transaction.
 
 use clap::Args;
-use pond::Result;
-use pond::path::PondPath;
+use pond::ErrorKind;
+use pond::node::expand;
 
+use super::args::Message;
 use super::{Outcome, Shell, change, pond_path, serve};
 
 /// Remove nodes; their past stays in the log
+///
+/// What a link leads to is left alone.
+///
+/// Example: pond rm -r --dry-run /sensors/2025
 #[derive(Debug, Args)]
 pub struct Rm {
     /// Also remove directories, and all that is in them
@@ -17,7 +22,14 @@ pub struct Rm {
     #[arg(short, long)]
     force: bool,
 
-    /// Paths of the nodes
+    /// Show what would go, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    #[command(flatten)]
+    message: Message,
+
+    /// Paths or globs of the nodes
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<String>,
 }
@@ -25,14 +37,25 @@ pub struct Rm {
 impl Rm {
     pub fn run(self, shell: &Shell) -> Outcome {
         serve(async {
-            let paths = self.paths.iter().map(|path| pond_path(path));
-            let paths = paths.collect::<Result<Vec<PondPath>>>()?;
-            let quoted: Vec<String> = paths.iter().map(|path| format!("'{path}'")).collect();
-            let message = format!("pond rm {}", quoted.join(" "));
             let tree = shell.open().await?;
-            let changes =
-                tree.drop_nodes(&paths, self.force, self.recursive, Some(message)).await?;
-            change::print(shell, &changes).await
+            let mut edit = tree.begin(self.message.text()).await?;
+            let root = tree.root(edit.snapshot());
+            let mut paths = Vec::new();
+            for text in &self.paths {
+                let path = pond_path(text)?;
+                match expand(&root, &path).await {
+                    Ok(found) => paths.extend(found),
+                    Err(error) if self.force && error.kind() == ErrorKind::NotFound => {
+                        paths.push(path);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            edit.drop_nodes(&paths, self.force, self.recursive).await?;
+            if self.dry_run {
+                return change::print_diff(shell, &edit.diff()?).await;
+            }
+            change::print(shell, &edit.commit().await?).await
         })?;
         Ok(0)
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use pond::context::{Output, OutputKind, PondContext};
-use pond::node::{Node, resolve};
+use pond::node::{Node, lookup};
 use pond::output::{self, Format};
 use pond::path::PondPath;
 use pond::sql::{Script, Statement};
@@ -111,8 +111,10 @@ pub async fn describe(
     results: &mut Results,
 ) -> Result<()> {
     let quoted = quoted(path);
-    let root = context.tree().root(context.snapshot().await?);
-    let node = resolve(&root, path).await?;
+    let found = context.tree().in_time(context.snapshot().await?, path).await?;
+    let Some(node) = lookup(&found.root, &found.path).await? else {
+        return Err(found.not_found().await);
+    };
     let columns = match node {
         Node::File(_) => match context.sql(&format!("DESCRIBE {quoted}")).await {
             Ok(columns) => Some(columns),

@@ -164,7 +164,7 @@ impl PondContext {
                 Output::rows(batch)
             }
             Show::Factories => Output::rows(factories::factories_batch(self.tree().factories())?),
-            Show::Log => Output::rows(pond_log::log_batch(&*self.bind(Vec::new()).await?).await?),
+            Show::Log => Output::rows(pond_log::log_rows(&*self.bind(Vec::new()).await?).await?),
             Show::CreateNode(path) => self.show_create(&self.path(&path)?).await,
             Show::Lineage(path) => {
                 let path = self.path(&path)?;

@@ -108,6 +108,8 @@ pub struct TableSource {
     pub known: Option<Arc<KnownTable>>,
     /// Its bytes, where they are in no store: `object` is only their name then.
     pub inline: Option<Bytes>,
+    /// Whether it is named by its content: it never changes, and is not watched.
+    pub immutable: bool,
 }
 
 /// The endings of compressed text.

@@ -132,6 +132,7 @@ fn source(stored: Stored, row: &OplogEntry, segment: Option<&Segment>) -> Result
         format: TableFormat::Parquet,
         known: Some(known),
         inline: None,
+        immutable: true,
     })
 }
 

@@ -76,7 +76,7 @@ impl WatchedFile {
             let file = WatchedFile {
                 path: source.path.clone(),
                 object: source.object.clone(),
-                immutable: source.known.is_some() || source.inline.is_some(),
+                immutable: source.immutable,
                 inline: source.inline.clone(),
                 seen: AtomicBool::new(false),
             };

@@ -34,7 +34,7 @@ impl TableFunctionImpl for History {
                 let seen = binding.snapshot().await?.txn();
                 let mut history = binding.tree().history(&path).await?;
                 history.retain(|entry| entry.txn <= seen);
-                batch(&history)
+                history_batch(&history)
             }
         })))
     }
@@ -59,8 +59,11 @@ fn schema() -> SchemaRef {
     SCHEMA.clone()
 }
 
-/// Returns the rows, oldest first.
-fn batch(history: &[HistoryEntry]) -> Result<RecordBatch> {
+/// Makes rows as those of `history()`.
+///
+/// # Errors
+/// None that is expected.
+pub fn history_batch(history: &[HistoryEntry]) -> Result<RecordBatch> {
     fn text<'a>(values: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
         Arc::new(values.collect::<StringViewArray>())
     }

@@ -24,7 +24,10 @@ use async_trait::async_trait;
 use datafusion::catalog::TableFunctionImpl;
 
 use self::arguments::Signature;
+pub use self::history::history_batch;
 pub(crate) use self::planner::{FromPlanner, ignored_in_from};
+pub use self::pond_diff::diff_batch;
+pub use self::pond_log::log_batch;
 use crate::catalog::Binding;
 use crate::error::Result;
 use crate::node::Directory;

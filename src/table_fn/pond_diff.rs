@@ -35,7 +35,7 @@ impl TableFunctionImpl for PondDiff {
                     Some(after) => after,
                     None => At::Version(binding.snapshot().await?.txn()),
                 };
-                batch(&binding.tree().diff(before, after).await?)
+                diff_batch(&binding.tree().diff(before, after).await?)
             }
         })))
     }
@@ -57,8 +57,11 @@ fn schema() -> SchemaRef {
     SCHEMA.clone()
 }
 
-/// Returns the rows, in the order of their paths.
-fn batch(differences: &[DiffEntry]) -> Result<RecordBatch> {
+/// Makes rows as those of `pond_diff()`.
+///
+/// # Errors
+/// None that is expected.
+pub fn diff_batch(differences: &[DiffEntry]) -> Result<RecordBatch> {
     fn text<'a>(values: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
         Arc::new(values.collect::<StringViewArray>())
     }

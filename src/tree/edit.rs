@@ -11,7 +11,9 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use serde_json::{Map, Value};
 
-use super::{AlterNode, Change, CreateMode, NewNode, Tree};
+use super::import::{Import, ImportSource};
+use super::walk::{Progress, Skipped};
+use super::{AlterNode, Change, CreateMode, NewNode, Tree, past};
 use crate::blob::{BlobFile, Pin, Stored};
 use crate::entry::{EntryType, OplogEntry, Segment};
 use crate::error::{Error, ErrorKind, Result};
@@ -33,6 +35,8 @@ pub struct Edit {
     pin: Option<Pin>,
     /// Blobs that were not there before.
     created: Vec<BlobFile>,
+    /// As `created`, but of use only until the edit ends.
+    passing: Vec<BlobFile>,
     /// Bytes held for their rows.
     inline_bytes: i64,
 }
@@ -61,9 +65,7 @@ pub enum WriteMode {
 
 impl Drop for Edit {
     fn drop(&mut self) {
-        if let Some(pin) = self.pin.take() {
-            self.tree.pond.blobs().discard(pin, &self.created);
-        }
+        self.unpin();
     }
 }
 
@@ -75,6 +77,7 @@ impl Edit {
             changes: Vec::new(),
             pin: None,
             created: Vec::new(),
+            passing: Vec::new(),
             inline_bytes: 0,
         }
     }
@@ -133,7 +136,7 @@ impl Edit {
                     change.txn = Some(committed.txn);
                 }
                 // Clean-up need not wait for the merging.
-                drop(self.pin.take());
+                self.unpin();
                 let appended: BTreeSet<&PondPath> = changes
                     .iter()
                     .filter(|change| change.status == "appended")
@@ -425,47 +428,37 @@ impl Edit {
         path: &PondPath,
         mode: WriteMode,
     ) -> Result<(PondPath, Option<OplogEntry>)> {
-        let view = self.transaction.view();
-        let mut at = path.clone();
-        for _ in 0..SYMLINKS_MAX {
-            match view.locate(&at)? {
-                Located::Found(entry) if entry.entry_type == EntryType::Symlink => {
-                    let (parent, _) = at.split().unwrap_or((PondPath::root(), ""));
-                    at = parent.join(&symlink_target(&entry)?)?;
+        let (at, located) = follow(self.transaction.view(), path)?;
+        match located {
+            Located::Found(entry) => {
+                if mode == WriteMode::Create {
+                    return Err(Error::new(
+                        ErrorKind::AlreadyExists,
+                        format!("'{path}' already exists"),
+                    ));
                 }
-                Located::Found(entry) => {
-                    if mode == WriteMode::Create {
-                        return Err(Error::new(
-                            ErrorKind::AlreadyExists,
-                            format!("'{path}' already exists"),
-                        ));
-                    }
-                    if let Some(factory) = entry.dynamic_factory() {
-                        return Err(Error::read_only(format!(
-                            "'{at}' is made by factory '{factory}': it takes no writes"
-                        ))
-                        .with_hint("what a dynamic node shows is changed at its source"));
-                    }
-                    if entry.entry_type == EntryType::Directory {
-                        return Err(Error::invalid(format!("'{at}' is a directory"))
-                            .with_hint(format!("name the file: '{}'", at.child("NAME"))));
-                    }
-                    return Ok((at, Some(entry)));
+                if let Some(factory) = entry.dynamic_factory() {
+                    return Err(Error::read_only(format!(
+                        "'{at}' is made by factory '{factory}': it takes no writes"
+                    ))
+                    .with_hint("what a dynamic node shows is changed at its source"));
                 }
-                Located::Missing { .. } if mode == WriteMode::Append => {
-                    let root = self.tree.root(self.snapshot());
-                    return Err(crate::node::not_found(&root, &at).await);
+                if entry.entry_type == EntryType::Directory {
+                    return Err(Error::invalid(format!("'{at}' is a directory"))
+                        .with_hint(format!("name the file: '{}'", at.child("NAME"))));
                 }
-                Located::Missing { .. } => return Ok((at, None)),
-                Located::Dynamic { entry, at: node } => {
-                    return Err(transaction::read_only(&at, &entry, &node));
-                }
-                Located::NotDirectory { at: file } => {
-                    return Err(Error::invalid(format!("'{at}': '{file}' is not a directory")));
-                }
+                Ok((at, Some(entry)))
+            }
+            Located::Missing { .. } if mode == WriteMode::Append => {
+                let root = self.tree.root(self.snapshot());
+                Err(crate::node::not_found(&root, &at).await)
+            }
+            Located::Missing { .. } => Ok((at, None)),
+            Located::Dynamic { entry, at: node } => Err(transaction::read_only(&at, &entry, &node)),
+            Located::NotDirectory { at: file } => {
+                Err(Error::invalid(format!("'{at}': '{file}' is not a directory")))
             }
         }
-        Err(Error::invalid(format!("'{path}' is a loop of symbolic links")))
     }
 
     /// Stores contents ahead of the commit.
@@ -483,6 +476,17 @@ impl Edit {
         Ok(self.keep(stored))
     }
 
+    /// Stores what is needed until the edit ends, and no longer.
+    pub(super) async fn store_for_now(
+        &mut self,
+        bytes: BoxStream<'static, Result<Bytes>>,
+    ) -> Result<Stored> {
+        self.pin().await?;
+        let mut stored = self.tree.pond.blobs().put(bytes, false).await?;
+        self.passing.extend(stored.created.take());
+        Ok(stored)
+    }
+
     /// Keeps clean-up away from what will be stored.
     pub(super) async fn pin(&mut self) -> Result<()> {
         if self.pin.is_none() {
@@ -491,34 +495,70 @@ impl Edit {
         Ok(())
     }
 
+    /// Takes away what the tree does not need, and lets clean-up through.
+    fn unpin(&mut self) {
+        if let Some(pin) = self.pin.take() {
+            self.created.append(&mut self.passing);
+            self.tree.pond.blobs().discard(pin, &self.created);
+        }
+    }
+
     /// Remembers what to take away again if the edit is dropped.
     pub(super) fn keep(&mut self, mut stored: Stored) -> Stored {
         self.created.extend(stored.created.take());
         stored
     }
 
-    /// Copies a stored node, a directory with all below it; contents are shared, not copied. What
-    /// is there at `to` must be a file of the same type, of which the copy is the next version.
+    /// Copies a node, a directory with all below it, as it is or, with `at`, as it was. A link is
+    /// followed. Contents of stored nodes are shared; those inside a dynamic node are copied in, and
+    /// what cannot be is returned. What is there at `to` must be a file of the same type, of which the
+    /// copy is the next version, or, for what is copied in, a directory, which is added to.
     ///
     /// # Errors
-    /// `NotFound`, `AlreadyExists`, `ReadOnly`; `Invalid` for a directory into itself.
-    pub async fn copy(&mut self, from: &PondPath, to: &PondPath) -> Result<Change> {
+    /// `NotFound`, `AlreadyExists`, `ReadOnly`; `Invalid` for a directory into itself; those of
+    /// [`Edit::import`].
+    pub async fn copy(
+        &mut self,
+        from: &PondPath,
+        at: Option<At>,
+        to: &PondPath,
+        progress: &Arc<Progress>,
+    ) -> Result<Vec<Skipped>> {
         self.pin().await?;
-        let entry = self.tree.require(self.transaction.view(), from).await?;
-        if to.starts_with(from) && entry.entry_type == EntryType::Directory {
+        let source = match at {
+            Some(at) => self.tree.as_of(at).await?,
+            None => self.snapshot(),
+        };
+        let root = match at {
+            Some(_) => self.tree.past_root(source.clone()),
+            None => self.tree.root(source.clone()),
+        };
+        let (from, located) = follow(&source, from)?;
+        let entry = match (located, at) {
+            (Located::Found(entry), _) => entry,
+            (Located::Dynamic { .. }, _) => {
+                let node = ImportSource::Node { root, path: from };
+                let progress = progress.clone();
+                let sources = vec![(node, to.clone())];
+                let import = Import { sources, progress, ..Import::default() };
+                return Ok(self.import(import).await?.skipped);
+            }
+            (_, Some(at)) => return Err(past::was_not_there(&from, at)),
+            (_, None) => return Err(crate::node::not_found(&root, &from).await),
+        };
+        if at.is_none() && to.starts_with(&from) && entry.entry_type == EntryType::Directory {
             return Err(Error::invalid(format!("'{from}' cannot be copied into itself")));
         }
         let savepoint = self.savepoint();
-        let result = self.try_copy(&entry, to);
-        if result.is_err() {
+        if let Err(error) = self.try_copy(&source, &entry, to) {
             self.roll_back_to(savepoint);
+            return Err(error);
         }
-        result?;
-        Ok(self.done("copied", to.clone()))
+        self.done("copied", to.clone());
+        Ok(Vec::new())
     }
 
-    fn try_copy(&mut self, entry: &OplogEntry, to: &PondPath) -> Result<()> {
-        let source = self.snapshot();
+    fn try_copy(&mut self, source: &Snapshot, entry: &OplogEntry, to: &PondPath) -> Result<()> {
         if let Located::Found(before) = self.transaction.view().locate(to)?
             && before.entry_type == entry.entry_type
             && matches!(entry.entry_type, EntryType::FileData | EntryType::FileTable)
@@ -529,7 +569,7 @@ impl Edit {
             let entry = OplogEntry { content, ..entry.clone() };
             return self.transaction.update(to, NodeContent::of_entry(&entry));
         }
-        self.copy_from(&source, entry, to)
+        self.copy_from(source, entry, to)
     }
 
     /// Makes `to` hold what `entry` is in `source`, with all below it.
@@ -633,6 +673,21 @@ impl Edit {
         }
         Ok(())
     }
+}
+
+/// Finds where `path` leads, the last link followed, too, and by which path that is.
+fn follow(view: &Snapshot, path: &PondPath) -> Result<(PondPath, Located)> {
+    let mut at = path.clone();
+    for _ in 0..SYMLINKS_MAX {
+        match view.locate(&at)? {
+            Located::Found(entry) if entry.entry_type == EntryType::Symlink => {
+                let (parent, _) = at.split().unwrap_or((PondPath::root(), ""));
+                at = parent.join(&symlink_target(&entry)?)?;
+            }
+            located => return Ok((at, located)),
+        }
+    }
+    Err(Error::invalid(format!("'{path}' is a loop of symbolic links")))
 }
 
 fn is_directory(entry: &OplogEntry) -> bool {

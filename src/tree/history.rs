@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Tree;
+use super::{Edit, Tree};
 use crate::entry::{EntryType, NodeId, OplogEntry};
 use crate::error::{Error, Result};
 use crate::path::PondPath;
@@ -129,44 +129,66 @@ impl Tree {
     pub async fn diff(&self, before: At, after: At) -> Result<Vec<DiffEntry>> {
         let (before, after) = (self.pond.as_of(before).await?, self.pond.as_of(after).await?);
         let (first, last) = (before.txn().min(after.txn()), before.txn().max(after.txn()));
-        let mut differences = BTreeMap::new();
-        for node in self.pond.nodes_between(first, last).await? {
-            let old = found(&before, node)?;
-            let new = found(&after, node)?;
-            let difference = match (old, new) {
-                (Some((path, entry)), None) => {
-                    add_below(&before, "removed", &path, &entry, &mut differences)?;
-                    continue;
-                }
-                (None, Some((path, entry))) => {
-                    add_below(&after, "added", &path, &entry, &mut differences)?;
-                    continue;
-                }
-                (Some((old_path, old)), Some((path, new))) => {
-                    let moved = old.parent_id != new.parent_id || old.name != new.name;
-                    let changed = old.version != new.version || old.sha256 != new.sha256;
-                    let change = match (moved, changed) {
-                        (true, _) => "renamed",
-                        (false, true) => "modified",
-                        (false, false) => continue,
-                    };
-                    DiffEntry {
-                        change,
-                        path,
-                        from: moved.then_some(old_path),
-                        entry_type: new.entry_type,
-                        version_before: Some(old.version),
-                        version_after: Some(new.version),
-                        size_before: old.size,
-                        size_after: new.size,
-                    }
-                }
-                (None, None) => continue,
-            };
-            differences.insert((difference.path.clone(), difference.change), difference);
-        }
-        Ok(differences.into_values().collect())
+        differences(&before, &after, self.pond.nodes_between(first, last).await?)
     }
+}
+
+impl Edit {
+    /// Returns the nodes that committing would change, in the order of their paths: what a dry run
+    /// shows.
+    ///
+    /// # Errors
+    /// `Corrupt`, `Io`: those of the cache.
+    pub fn diff(&self) -> Result<Vec<DiffEntry>> {
+        let touched: BTreeSet<NodeId> =
+            self.transaction.rows().iter().map(|row| row.node_id).collect();
+        differences(self.transaction.base(), self.transaction.view(), touched)
+    }
+}
+
+/// Returns how two snapshots differ in the nodes `touched` and what is below them.
+fn differences(
+    before: &Snapshot,
+    after: &Snapshot,
+    touched: impl IntoIterator<Item = NodeId>,
+) -> Result<Vec<DiffEntry>> {
+    let mut differences = BTreeMap::new();
+    for node in touched {
+        let old = found(before, node)?;
+        let new = found(after, node)?;
+        let difference = match (old, new) {
+            (Some((path, entry)), None) => {
+                add_below(before, "removed", &path, &entry, &mut differences)?;
+                continue;
+            }
+            (None, Some((path, entry))) => {
+                add_below(after, "added", &path, &entry, &mut differences)?;
+                continue;
+            }
+            (Some((old_path, old)), Some((path, new))) => {
+                let moved = old.parent_id != new.parent_id || old.name != new.name;
+                let changed = old.version != new.version || old.sha256 != new.sha256;
+                let change = match (moved, changed) {
+                    (true, _) => "renamed",
+                    (false, true) => "modified",
+                    (false, false) => continue,
+                };
+                DiffEntry {
+                    change,
+                    path,
+                    from: moved.then_some(old_path),
+                    entry_type: new.entry_type,
+                    version_before: Some(old.version),
+                    version_after: Some(new.version),
+                    size_before: old.size,
+                    size_after: new.size,
+                }
+            }
+            (None, None) => continue,
+        };
+        differences.insert((difference.path.clone(), difference.change), difference);
+    }
+    Ok(differences.into_values().collect())
 }
 
 fn change_of(before: Option<&OplogEntry>, row: &OplogEntry) -> &'static str {

@@ -9,11 +9,14 @@
 //! before it writes: a recipe that does not open is never stored.
 
 mod edit;
+mod export;
 mod history;
+mod import;
 pub mod past;
 mod stored;
 mod tables;
 mod upkeep;
+mod walk;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,8 +35,11 @@ use crate::pond::{At, LogEntry, Pond};
 use crate::snapshot::{Located, Snapshot};
 use crate::transaction::read_only;
 pub use edit::{Edit, Savepoint, WriteMode};
+pub use export::{Export, ExportSource, Exported, read_node};
 pub use history::{DiffEntry, HistoryEntry};
+pub use import::{Import, ImportSource, Imported};
 pub use upkeep::Maintained;
+pub use walk::{Progress, Skipped};
 
 /// A pond with its factories: what the shell and the SQL surface call.
 #[derive(Debug, Clone)]

@@ -190,6 +190,7 @@ impl StoredFile {
             format,
             known: None,
             inline,
+            immutable: true,
         })
     }
 

@@ -25,7 +25,7 @@ fn transcripts() {
 }
 
 /// A shell command in `dir`, to which no pond is near unless `dir` holds one.
-fn shell(dir: &Path) -> Command {
+pub fn shell(dir: &Path) -> Command {
     let mut command = Command::new(POND);
     command
         .current_dir(dir)
@@ -38,21 +38,21 @@ fn shell(dir: &Path) -> Command {
     command
 }
 
-fn run(dir: &Path, arguments: &[&str]) -> Output {
+pub fn run(dir: &Path, arguments: &[&str]) -> Output {
     shell(dir).args(arguments).output().unwrap()
 }
 
-fn run_with_input(dir: &Path, arguments: &[&str], input: &str) -> Output {
+pub fn run_with_input(dir: &Path, arguments: &[&str], input: &str) -> Output {
     let mut child = shell(dir).args(arguments).stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     child.wait_with_output().unwrap()
 }
 
-fn stdout(output: &Output) -> String {
+pub fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-fn stderr(output: &Output) -> String {
+pub fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 

@@ -66,6 +66,7 @@ impl Files {
             format: TableFormat::of_name(name).unwrap(),
             known: None,
             inline: None,
+            immutable: false,
         }
     }
 
@@ -547,7 +548,8 @@ async fn a_known_table_is_planned_without_a_read() {
 
     let fresh = Files { session: SessionContext::new(), ..files };
     fresh.session.register_object_store(fresh.url.as_ref(), fresh.store.clone());
-    let source = TableSource { known: Some(known), ..fresh.source("a.series").await };
+    let source =
+        TableSource { known: Some(known), immutable: true, ..fresh.source("a.series").await };
     let reads = fresh.store.reads.load(Ordering::Relaxed);
     let table = open_table(&fresh.session.state(), vec![source]).await.unwrap();
     let rows = fresh.query_table(table.clone(), "SELECT count(*), max(n) FROM t").await.unwrap();
@@ -591,6 +593,7 @@ async fn local_files_are_read_alike() {
                 format: TableFormat::of_name(name).unwrap(),
                 known: None,
                 inline: None,
+                immutable: false,
             }
         };
         let open =

@@ -7,6 +7,7 @@ mod damage;
 mod embed;
 mod examples;
 mod faults;
+mod files;
 mod formats;
 mod keep;
 mod model;

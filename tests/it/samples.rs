@@ -207,6 +207,7 @@ impl File for SampleFile {
             format,
             known: None,
             inline: None,
+            immutable: false,
         }]))
     }
 }

@@ -160,7 +160,7 @@ impl HostDirectory {
             .map_err(|errno| Error::io(format!("'{}'", self.path), errno.into()))
     }
 
-    fn open(&self, name: &str) -> Result<Option<Node>> {
+    pub fn open(&self, name: &str) -> Result<Option<Node>> {
         if check_name(name).is_err() {
             return Ok(None);
         }
@@ -508,6 +508,7 @@ impl HostFile {
             format,
             known: None,
             inline: None,
+            immutable: false,
         })
     }
 }

@@ -23,6 +23,7 @@ mod dir;
 mod store;
 mod walk;
 
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use super::{Config, CreateContext, Factory, OpenContext, OptionKind, OptionSpec}
 use crate::entry::EntryType;
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
 use crate::node::Node;
+use crate::path::{PondPath, escape_name};
 use dir::HostDirectory;
 
 /// The factory.
@@ -95,6 +97,47 @@ impl Factory for Hostmount {
         let root = blocking(move || HostDirectory::open_mount(path, directory.into())).await?;
         Ok(Node::Directory(Arc::new(root)))
     }
+}
+
+/// Opens a file or a directory of the host as the nodes of a mount are opened, without a mount: to
+/// copy from it. A link is followed. Errors name it by its path on the host.
+///
+/// # Errors
+/// `NotFound`, `PermissionDenied`, `Io`; `Unsupported` for what is neither.
+pub(crate) async fn open_host(path: &Path) -> Result<Node> {
+    let path = path.to_owned();
+    blocking(move || {
+        let failed = |error| Error::io(format!("'{}'", path.display()), error);
+        let real = std::fs::canonicalize(&path).map_err(failed)?;
+        let metadata = std::fs::metadata(&real).map_err(failed)?;
+        if metadata.is_dir() {
+            let root = HostDirectory::open_mount(host_name(&path)?, real)?;
+            return Ok(Node::Directory(Arc::new(root)));
+        }
+        if !metadata.is_file() {
+            return Err(Error::unsupported(format!(
+                "'{}' is neither a file nor a directory",
+                path.display()
+            )));
+        }
+        let (Some(parent), Some(name)) = (real.parent(), real.file_name()) else {
+            return Err(Error::invalid(format!("'{}' has no name", path.display())));
+        };
+        let parent = HostDirectory::open_mount(host_name(parent)?, parent.to_owned())?;
+        let name = escape_name(name.as_bytes());
+        parent.open(&name)?.ok_or_else(|| {
+            Error::not_found(format!("'{}' has gone while it was being opened", path.display()))
+        })
+    })
+    .await
+}
+
+/// Returns a path of the host as errors show it.
+pub(crate) fn host_name(path: &Path) -> Result<PondPath> {
+    let absolute = std::path::absolute(path)
+        .map_err(|error| Error::io(format!("'{}'", path.display()), error))?;
+    let names = escape_name(absolute.as_os_str().as_bytes());
+    PondPath::parse(&names)
 }
 
 /// Runs calls that may wait for a disk where they hold up nobody else.

@@ -1,0 +1,76 @@
+//! How far a long copy has come, on a terminal.
+//!
+//! Drawn by a thread of its own, on stderr, only if that is a terminal and only once the work has
+//! taken a while; taken away when it ends.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pond::tree::Progress;
+
+/// How long work takes before it is shown.
+const QUIET: Duration = Duration::from_secs(1);
+/// How often it is drawn.
+const REDRAW: Duration = Duration::from_millis(100);
+
+/// Shows progress until it is dropped.
+pub struct Shown {
+    end: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Begins to show how far work has come.
+pub fn show(progress: &Arc<Progress>) -> Shown {
+    if !std::io::stderr().is_terminal() {
+        return Shown { end: None, thread: None };
+    }
+    let progress = progress.clone();
+    let (end, ended) = mpsc::channel();
+    let thread = std::thread::spawn(move || draw(&progress, &ended));
+    Shown { end: Some(end), thread: Some(thread) }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.end.take();
+        if let Some(thread) = self.thread.take() {
+            // What it drew is of no more use, whatever became of it.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn draw(progress: &Progress, ended: &mpsc::Receiver<()>) {
+    let goes_on = |wait| matches!(ended.recv_timeout(wait), Err(RecvTimeoutError::Timeout));
+    if !goes_on(QUIET) {
+        return;
+    }
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    bar.set_style(
+        ProgressStyle::with_template("{bytes} {binary_bytes_per_sec} {msg}").expect("a constant"),
+    );
+    while goes_on(REDRAW) {
+        let total = progress.bytes_total();
+        if total > 0 && bar.length().is_none() {
+            bar.set_style(
+                ProgressStyle::with_template(
+                    "{bar:30} {bytes} of {total_bytes}, {binary_bytes_per_sec}, {eta} {msg}",
+                )
+                .expect("a constant"),
+            );
+        }
+        if total > 0 {
+            bar.set_length(total);
+        }
+        if progress.rows() > 0 {
+            bar.set_message(format!("{} rows", HumanCount(progress.rows())));
+        }
+        bar.set_position(progress.bytes());
+        bar.tick();
+    }
+    bar.finish_and_clear();
+}

@@ -1,6 +1,7 @@
 //! The one integration binary: each further one would link the engine again.
 
 mod cli;
+mod concurrency;
 mod contract;
 mod crash;
 mod damage;

@@ -76,7 +76,8 @@ fn growing(run: &[Part], target_rows: u64) -> Option<&[Part]> {
         let rows: u64 = newest.iter().map(|part| part.rows).sum();
         let bytes: u64 = newest.iter().map(|part| part.bytes).sum();
         let fills = length >= 2 && (rows >= target_rows || bytes >= FULL_BYTES);
-        (fills || length >= FAN_IN).then_some(first_to_fill(newest, target_rows))
+        let alike = newest.iter().filter(|part| part.tier() == tier).count();
+        (fills || alike >= FAN_IN).then(|| first_to_fill(newest, target_rows))
     })
 }
 
@@ -143,6 +144,13 @@ mod tests {
         let (parts, written) = append(&[1; 100_000], APPEND_TARGET_ROWS);
         assert!(parts.len() <= 4 * FAN_IN, "{}", parts.len());
         assert!(written <= 5 * 100_000, "{written}");
+        // Sizes of all kinds.
+        let mixed: Vec<u64> = (0..20_000).map(|at| 1 + at * 7919 % 3000).collect();
+        let (parts, written) = append(&mixed, APPEND_TARGET_ROWS);
+        let rows: u64 = mixed.iter().sum();
+        assert!(written <= 5 * rows, "{written} of {rows}");
+        let full = rows.div_ceil(APPEND_TARGET_ROWS) as usize;
+        assert!(parts.len() <= full + 4 * FAN_IN, "{}", parts.len());
     }
 
     #[test]

@@ -470,9 +470,8 @@ pub(super) fn split_largest(
     partitions: usize,
     size_min: usize,
 ) -> Option<Vec<FileGroup>> {
-    let size = |group: &FileGroup| -> u64 {
-        group.iter().map(PartitionedFile::effective_size).sum()
-    };
+    let size =
+        |group: &FileGroup| -> u64 { group.iter().map(PartitionedFile::effective_size).sum() };
     let largest = (0..groups.len()).max_by_key(|at| size(&groups[*at]))?;
     let files = &groups[largest];
     let total = size(files);

@@ -678,6 +678,11 @@ async fn the_first_and_the_last_rows_need_no_sort_and_one_file() {
     assert_eq!(series.query(last).await.len(), 10);
 }
 
+/// Cuts also small scans into partitions.
+fn eager_to_split(partitions: usize) -> SessionConfig {
+    SessionConfig::new().with_target_partitions(partitions).with_repartition_file_min_size(1)
+}
+
 /// Rows in no order, of which every version and every point in between must come out right.
 struct Model {
     series: Series,
@@ -686,7 +691,7 @@ struct Model {
 
 impl Model {
     fn new() -> Self {
-        Self { series: Series::new(), versions: Vec::new() }
+        Self { series: Series::with_config(eager_to_split(3)), versions: Vec::new() }
     }
 
     async fn append(&mut self, batch: RecordBatch) {
@@ -954,8 +959,7 @@ async fn an_opened_table_is_kept_until_the_series_changes() {
 #[tokio::test]
 async fn a_limit_after_a_filter_takes_the_earliest_rows() {
     for partitions in [1, 2, 5] {
-        let mut series =
-            Series::with_config(SessionConfig::new().with_target_partitions(partitions));
+        let mut series = Series::with_config(eager_to_split(partitions));
         // Several row groups, and late rows for a second lane.
         series.append(&version(0..400_000)).await;
         series.append(&version(400_000..800_000)).await;

@@ -243,10 +243,12 @@ impl OplogEntry {
         if !self.is_segment() {
             return Ok(None);
         }
-        let segment = self.attribute(SEGMENT).unwrap_or_default();
-        serde_json::from_value(segment).map(Some).map_err(|error| {
+        // Its note of whose rows are where may be long: it is read as what it is.
+        let attributes = self.attributes.as_deref().unwrap_or_default();
+        let attributes: SegmentAttributes = serde_json::from_str(attributes).map_err(|error| {
             Error::corrupt(format!("segment of series '{}'", self.name)).with_source(error)
-        })
+        })?;
+        Ok(Some(attributes.segment))
     }
 
     /// Whether the row describes a merged file of a series, and no version of its own.
@@ -309,6 +311,11 @@ pub struct Segment {
     pub sorted: bool,
     /// Which version's rows follow each other in the file: pairs of a version and a number of rows.
     pub runs: Vec<(i64, i64)>,
+}
+
+#[derive(Deserialize)]
+struct SegmentAttributes {
+    segment: Segment,
 }
 
 impl Segment {

@@ -35,7 +35,7 @@ use uuid::Uuid;
 
 use crate::entry::INLINE_BYTES_MAX;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{Durability, Staged, create_dirs};
+use crate::store::{Durability, Staged, create_dirs, keep};
 
 /// Bytes read from or handed to a file at once.
 pub const CHUNK_BYTES: usize = 1 << 20;
@@ -519,25 +519,53 @@ fn stage(dir: &Path, durability: Durability) -> Result<Staged> {
 }
 
 /// Gives a written file its name, and returns it; contents that are there already are left as they
-/// are.
-fn publish(dir: &Path, staged: Staged, sha256: &str, size_bytes: u64) -> Result<Option<BlobFile>> {
+/// are, and are told to be wanted ([`keep`]): who made them may be about to take them
+/// away again.
+fn publish(
+    dir: &Path,
+    mut staged: Staged,
+    sha256: &str,
+    size_bytes: u64,
+) -> Result<Option<BlobFile>> {
     let path = blob_path(dir, sha256);
     let failed = |error| wrote(&path, error);
-    match std::fs::metadata(&path) {
-        Ok(metadata) if metadata.len() == size_bytes => {
-            staged.discard_for(&path).map_err(failed)?;
-            return Ok(None);
-        }
+    // Read before the file has its name: later, the time may be another writer's.
+    let modified = staged.file().metadata().and_then(|metadata| metadata.modified());
+    let modified = modified.map_err(failed)?;
+    let durability = staged.durability();
+    let there = || keep(&path, durability).map(|()| None).map_err(failed);
+    match File::open(&path) {
+        Ok(file) if same_contents(&file, staged.file()).map_err(failed)? => return there(),
         // It has lost its contents: these are the right ones.
         Ok(_) => staged.publish_as(path.clone(), true).map_err(failed)?,
+        // The pin keeps everybody from deleting it again.
         Err(_) => match staged.publish_as(path.clone(), false) {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return there(),
             result => result.map_err(failed)?,
         },
     }
-    let modified = std::fs::metadata(&path).and_then(|metadata| metadata.modified());
-    let modified = modified.map_err(failed)?;
     Ok(Some(BlobFile { sha256: Some(sha256.to_owned()), path, size_bytes, modified }))
+}
+
+/// Compares two files byte by byte.
+fn same_contents(one: &File, other: &File) -> std::io::Result<bool> {
+    use std::os::unix::fs::FileExt;
+    if one.metadata()?.len() != other.metadata()?.len() {
+        return Ok(false);
+    }
+    let (mut left, mut right) = (vec![0; CHUNK_BYTES], vec![0; CHUNK_BYTES]);
+    let mut at = 0;
+    loop {
+        let read = one.read_at(&mut left, at)?;
+        if read == 0 {
+            return Ok(true);
+        }
+        other.read_exact_at(&mut right[..read], at)?;
+        if left[..read] != right[..read] {
+            return Ok(false);
+        }
+        at += read as u64;
+    }
 }
 
 fn open_blob(path: &Path, size: i64) -> Result<File> {

@@ -23,6 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::keep::Upkeep;
 use crate::namespace::Namespace;
 use crate::oplog::{Next, Oplog, Scan, TableState, Written};
+use crate::path::PondPath;
 use crate::snapshot::Snapshot;
 use crate::store::{Durability, DurableStore};
 use crate::transaction::Transaction;
@@ -338,14 +339,23 @@ impl Pond {
         self.collect_rows(scan, |_| true).await
     }
 
-    /// Returns all rows of nodes that are called `name`, oldest first, and of them who and when
-    /// alone.
+    /// Returns the nodes that ever got a row at `path`: those that are or were there.
     ///
     /// # Errors
     /// As [`Pond::rows_of`].
-    pub async fn rows_named(&self, name: &str) -> Result<Vec<OplogEntry>> {
-        let scan = Scan::all().without_content().without_facts();
-        self.collect_rows(scan, |row| row.name == name).await
+    pub async fn nodes_at(&self, path: &PondPath) -> Result<BTreeSet<NodeId>> {
+        let mut nodes = BTreeSet::new();
+        let mut tree = Snapshot::default();
+        let mut rows = self.rows(Scan::all().without_content().without_facts()).await?;
+        while let Some(batch) = rows.try_next().await? {
+            for row in batch {
+                tree.apply(&row)?;
+                if row.name == path.name() && tree.path_of(row.node_id)?.as_ref() == Some(path) {
+                    nodes.insert(row.node_id);
+                }
+            }
+        }
+        Ok(nodes)
     }
 
     /// Returns the nodes that transactions after `first`, up to `last`, wrote rows of.

@@ -125,16 +125,9 @@ impl Staged {
         self.publish(replace)
     }
 
-    /// Forgets the file because `dest` holds the same, tells by its time that it is wanted again,
-    /// and makes sure that its name is on the disk: whoever wrote it may not have got so far.
-    pub(crate) fn discard_for(self, dest: &FsPath) -> io::Result<()> {
-        let file = File::open(dest)?;
-        file.set_modified(std::time::SystemTime::now())?;
-        if self.durability == Durability::Full {
-            file.sync_all()?;
-            sync_dir(parent_of(dest))?;
-        }
-        Ok(())
+    /// Returns what it takes to be done.
+    pub(crate) fn durability(&self) -> Durability {
+        self.durability
     }
 
     /// Gives the file its name, which must be free unless `replace`.
@@ -172,6 +165,18 @@ impl Drop for Staged {
             let _ = std::fs::remove_file(staging);
         }
     }
+}
+
+/// Tells by its time that a file is wanted again, and makes sure that it and its name are on the disk:
+/// whoever wrote it may not have got so far.
+pub(crate) fn keep(path: &FsPath, durability: Durability) -> io::Result<()> {
+    let file = File::open(path)?;
+    file.set_modified(std::time::SystemTime::now())?;
+    if durability == Durability::Full {
+        file.sync_all()?;
+        sync_dir(parent_of(path))?;
+    }
+    Ok(())
 }
 
 fn link_unnamed(file: &File, dest: &FsPath) -> io::Result<()> {

@@ -396,13 +396,31 @@ impl Change {
     /// Checks that what this change touches is in `newest` as it was in `base`.
     fn check(&self, base: &Snapshot, newest: &Snapshot) -> Result<()> {
         match self {
-            Self::Create { path, .. } | Self::Update { path, .. } | Self::Copy { to: path, .. } => {
-                same(path, base, newest)
+            Self::Create { path, .. } | Self::Update { path, .. } => same(path, base, newest),
+            Self::Copy { rows, to } => {
+                same(to, base, newest)?;
+                // The files that a merged one has replaced may be gone.
+                match rows.first().filter(|row| row.entry_type == EntryType::FileSeries) {
+                    Some(row) if base.layout(row.node_id)? != newest.layout(row.node_id)? => {
+                        Err(conflict(format!("the files of series '{}' were merged", row.name)))
+                    }
+                    _ => Ok(()),
+                }
             }
-            Self::Append { path, .. } => match (base.locate(path)?, newest.locate(path)?) {
+            Self::Append { path, content } => match (base.locate(path)?, newest.locate(path)?) {
                 (Located::Found(before), Located::Found(after))
                     if before.node_id == after.node_id =>
                 {
+                    // The columns were checked against those of the versions before.
+                    let columns = content.table.as_ref().map(|table| &table.arrow_schema);
+                    for row in newest.versions_from(after.node_id, before.version + 1) {
+                        let others = row?.arrow_schema;
+                        if others.as_ref() != columns && others != before.arrow_schema {
+                            return Err(conflict(format!(
+                                "another transaction appended other columns to '{path}'"
+                            )));
+                        }
+                    }
                     Ok(())
                 }
                 // Made in the same transaction.

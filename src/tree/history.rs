@@ -69,14 +69,7 @@ impl Tree {
         if let Located::Found(entry) = newest.locate(path)? {
             nodes.insert(entry.node_id);
         }
-        for row in self.pond.rows_named(path.name()).await? {
-            if !nodes.contains(&row.node_id) {
-                let then = self.pond.as_of(At::Version(row.txn)).await?;
-                if then.path_of(row.node_id)?.as_ref() == Some(path) {
-                    nodes.insert(row.node_id);
-                }
-            }
-        }
+        nodes.extend(self.pond.nodes_at(path).await?);
         if nodes.is_empty() {
             let root = self.root(newest);
             return match crate::node::lookup(&root, path).await? {

@@ -5,9 +5,12 @@
 //! committed, whoever made it merges what is due ([`next_merge`]) in a transaction of its own, which
 //! changes no rows; losing that race to another writer costs nothing.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::prelude::SessionContext;
 use futures::stream::BoxStream;
@@ -15,7 +18,7 @@ use futures::stream::BoxStream;
 use super::edit::{Edit, WriteMode, expect_type};
 use super::stored::{is_table, stored_sources};
 use super::{Change, Tree};
-use crate::entry::{EntryType, OplogEntry, TableFacts};
+use crate::entry::{EntryType, OplogEntry, Segment, TableFacts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
     EncodedTable, KnownTable, Merge, MergeFile, Part, Stored as Place, detect_temporal,
@@ -135,7 +138,9 @@ impl Edit {
         let location = |sha256: &str| blobs.object(sha256, 0).location;
         let place = Place { path, store_url: &store_url, location: &location };
         sources.push(table_source(place, &row)?);
-        stored_table(sources).map(drop)
+        let united = stored_table(sources.clone())?.schema();
+        let tables = sources.iter().filter_map(|source| source.known.as_deref());
+        tables.into_iter().try_for_each(|table| check_bounds(path, table, &united))
     }
 }
 
@@ -155,12 +160,14 @@ impl Tree {
                 return Err(Error::unsupported(format!("'{path}' is no static series")));
             }
             let files = series_files(&snapshot, &entry)?;
-            let parts: Vec<Part> = files.iter().map(|file| file.part.clone()).collect();
-            let Some(versions) = next_merge(&parts, target_rows) else { return Ok(written) };
-            let merged: Vec<SeriesFile> = files
-                .into_iter()
-                .filter(|file| versions.contains(file.part.versions.start()))
-                .collect();
+            // Files of other columns stay apart: the past must not get columns or types of later.
+            let due = files.chunk_by(|one, next| one.columns == next.columns).find_map(|like| {
+                let parts: Vec<Part> = like.iter().map(|file| file.part.clone()).collect();
+                let versions = next_merge(&parts, target_rows)?;
+                let due = like.iter().filter(|file| versions.contains(file.part.versions.start()));
+                Some(due.cloned().collect::<Vec<_>>())
+            });
+            let Some(merged) = due else { return Ok(written) };
             match self.merge_files(path, &snapshot, &entry, merged).await {
                 Ok(()) => written += 1,
                 // Another writer merges them, or the series is gone.
@@ -188,7 +195,11 @@ impl Tree {
             _ => return Ok(()),
         };
         let mut inputs = Vec::with_capacity(files.len());
-        for SeriesFile { part, runs } in files {
+        let mut expected = BTreeMap::<i64, i64>::new();
+        for SeriesFile { part, runs, .. } in files {
+            for (version, rows) in &runs {
+                *expected.entry(*version).or_default() += rows;
+            }
             for source in stored_sources(blobs, path, snapshot, entry, part.versions)? {
                 inputs.push(MergeFile { source, runs: runs.clone() });
             }
@@ -201,7 +212,21 @@ impl Tree {
         while let Some(bytes) = merge.next().await? {
             writer.write(bytes).await?;
         }
-        let (facts, segment) = merge.finish()?;
+        let (facts, merged) = merge.finish()?;
+        // Versions without rows have no run.
+        let segment = Segment { from: first, to: last, ..merged };
+        let mut found = BTreeMap::<i64, i64>::new();
+        for (version, rows) in &segment.runs {
+            *found.entry(*version).or_default() += rows;
+        }
+        expected.retain(|_, rows| *rows > 0);
+        found.retain(|_, rows| *rows > 0);
+        if found != expected {
+            return Err(Error::corrupt(format!(
+                "versions {first} to {last} have other numbers of rows than the oplog says"
+            ))
+            .with_hint("pond fsck tells more"));
+        }
         let stored = writer.finish(true).await?;
         let content = NodeContent::file(EntryType::FileSeries, edit.keep(stored), Some(facts));
         edit.transaction.merge(entry, segment, content)?;
@@ -210,21 +235,30 @@ impl Tree {
 }
 
 /// One file of a series, and whose rows are in it.
+#[derive(Debug, Clone)]
 struct SeriesFile {
     part: Part,
     runs: Vec<(i64, i64)>,
+    /// Names and types, in their order.
+    columns: Arc<Vec<(String, DataType)>>,
 }
 
 impl SeriesFile {
     fn new(
         versions: RangeInclusive<i64>,
-        rows: i64,
         row: &OplogEntry,
-        runs: Vec<(i64, i64)>,
-    ) -> Self {
-        let rows = u64::try_from(rows).unwrap_or_default();
+        mut runs: Vec<(i64, i64)>,
+    ) -> Result<Self> {
+        if runs.is_empty() {
+            runs.push((*versions.start(), 0));
+        }
+        let rows = runs.iter().map(|(_, rows)| u64::try_from(*rows).unwrap_or_default()).sum();
         let bytes = row.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
-        Self { part: Part { versions, rows, bytes }, runs }
+        let known = KnownTable::from_facts(&row.table_facts().unwrap_or_default())?;
+        let fields = known.schema.fields().iter();
+        let columns = fields.map(|field| (field.name().clone(), field.data_type().clone()));
+        let columns = Arc::new(columns.collect());
+        Ok(Self { part: Part { versions, rows, bytes }, runs, columns })
     }
 }
 
@@ -239,8 +273,7 @@ fn series_files(snapshot: &Snapshot, entry: &OplogEntry) -> Result<Vec<SeriesFil
         own_files(snapshot, entry, next..=segment.from - 1, &mut files)?;
         // Rows of no version are what a copy of the series as of an earlier time left behind.
         let runs: Vec<_> = segment.runs.into_iter().filter(|(version, _)| *version > 0).collect();
-        let rows = runs.iter().map(|(_, rows)| rows).sum();
-        files.push(SeriesFile::new(segment.from..=segment.to, rows, &row, runs));
+        files.push(SeriesFile::new(segment.from..=segment.to, &row, runs)?);
         next = segment.to + 1;
     }
     own_files(snapshot, entry, next..=entry.version, &mut files)?;
@@ -261,7 +294,7 @@ fn own_files(
         }
         let rows = row_count(&row.table_facts().unwrap_or_default())?;
         let runs = vec![(row.version, rows)];
-        files.push(SeriesFile::new(row.version..=row.version, rows, &row, runs));
+        files.push(SeriesFile::new(row.version..=row.version, &row, runs)?);
     }
     Ok(())
 }
@@ -271,6 +304,29 @@ fn row_count(facts: &TableFacts) -> Result<i64> {
     let known = KnownTable::from_facts(facts)?;
     let rows = known.statistics.num_rows.get_value().copied().unwrap_or_default();
     Ok(i64::try_from(rows).unwrap_or(i64::MAX))
+}
+
+/// Checks that the bounds of each column are the same in the type that all versions are read as: a
+/// far timestamp may not fit into a finer unit, nor a large integer into a float.
+fn check_bounds(path: &PondPath, table: &KnownTable, united: &Schema) -> Result<()> {
+    for (field, column) in table.schema.fields().iter().zip(&table.statistics.column_statistics) {
+        let Ok(wanted) = united.field_with_name(field.name()) else { continue };
+        let (from, to) = (field.data_type(), wanted.data_type());
+        for bound in [&column.min_value, &column.max_value] {
+            let Some(value) = bound.get_value().filter(|_| from != to) else { continue };
+            let there_and_back = value.cast_to(to).and_then(|there| there.cast_to(from));
+            if !there_and_back.is_ok_and(|back| back == *value) {
+                let name = field.name();
+                return Err(Error::invalid(format!(
+                    "'{path}': column '{name}' would become {to}, which cannot hold {value}"
+                ))
+                .with_hint(format!(
+                    "cast '{name}' to the type it has in the series, {from} or {to}"
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn is_empty(facts: &TableFacts) -> Result<bool> {

@@ -7,12 +7,13 @@ use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::SessionContext;
-use pond::Result;
+use futures::StreamExt;
 use pond::node::{Node, resolve};
 use pond::path::PondPath;
 use pond::pond::{At, Pond, PondOptions};
 use pond::store::Durability;
 use pond::tree::{Tree, WriteMode};
+use pond::{ErrorKind, PondContext, Result};
 
 fn path(text: &str) -> PondPath {
     PondPath::parse(text).unwrap()
@@ -125,4 +126,105 @@ async fn a_series_goes_on_from_where_it_was_restored_to() {
     assert!(now(tree.clone()).await.contains("| 600 "), "{}", now(tree.clone()).await);
     assert_eq!(query(&tree, at, count).await, then);
     assert_eq!(query(&tree, At::Version(txns[39]), count).await, whole);
+}
+
+/// A series whose first version has no rows, and whose columns change.
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_without_rows_and_with_other_columns_keep_what_they_show() {
+    let dir = tempfile::tempdir().unwrap();
+    let context = PondContext::new(tree(dir.path()).await);
+    let run = |sql: String| {
+        let context = context.clone();
+        async move {
+            let batches = context.sql(&sql).await.unwrap().collect().await.unwrap();
+            pretty_format_batches(&batches).unwrap().to_string()
+        }
+    };
+    run("CREATE TABLE '/s.series' (timestamp TIMESTAMP, v BIGINT)".to_owned()).await;
+    run("INSERT INTO '/s.series' VALUES ('2026-01-01', 9007199254740993)".to_owned()).await;
+    let before = "SELECT * FROM '/s.series@v2'";
+    let expected = run(before.to_owned()).await;
+    for minute in 0..120 {
+        run(format!(
+            "INSERT INTO '/s.series' VALUES (TIMESTAMP '2026-01-02' + INTERVAL '{minute} minutes', 1)"
+        ))
+        .await;
+    }
+    let count = run("SELECT count(*), sum(v) FROM '/s.series'".to_owned()).await;
+    assert!(count.contains("| 121      | 9007199254741113"), "{count}");
+    for minute in 0..70 {
+        run(format!(
+            "COPY (SELECT TIMESTAMP '2026-01-03' + INTERVAL '{minute} minutes' AS timestamp, \
+             'new' AS w) TO '/s.series'"
+        ))
+        .await;
+    }
+    assert_eq!(run(before.to_owned()).await, expected, "merging changed the past");
+    let snapshot = context.tree().snapshot().await.unwrap();
+    let series = context.tree().stored(&snapshot, &path("/s.series")).unwrap().unwrap();
+    assert!(snapshot.segments(series.entry.node_id).count() >= 2);
+    run("RESTORE NODE '/s.series' TO VERSION 1".to_owned()).await;
+    for minute in 0..70 {
+        run(format!(
+            "INSERT INTO '/s.series' VALUES (TIMESTAMP '2026-01-02' + INTERVAL '{minute} minutes', 1)"
+        ))
+        .await;
+    }
+    let count = run("SELECT count(*), sum(v) FROM '/s.series'".to_owned()).await;
+    assert!(count.contains("| 70       | 70 "), "{count}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_that_cannot_be_read_together_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = tree(dir.path()).await;
+    let context = PondContext::new(tree.clone());
+    let run = |sql: &'static str| {
+        let context = context.clone();
+        async move { context.sql(sql).await?.collect().await }
+    };
+    run("CREATE TABLE '/s.series' AS SELECT TIMESTAMP '2026-01-01' AS timestamp, \
+         9007199254740993 AS v")
+    .await
+    .unwrap();
+    // A float cannot hold what is there.
+    let error = run("COPY (SELECT TIMESTAMP '2026-01-02' AS timestamp, 1.5 AS v) TO '/s.series'");
+    let error = error.await.unwrap_err();
+    assert!(error.message().contains("cannot hold 9007199254740993"), "{error}");
+    // Of two that begin on the same version, the later is checked against the earlier.
+    let series = path("/s.series");
+    let mut late = tree.begin(None).await.unwrap();
+    late.write_table(&series, WriteMode::Append, None, None, rows([1])).await.unwrap();
+    run("COPY (SELECT TIMESTAMP '2026-01-02' AS timestamp, 'text' AS value) TO '/s.series'")
+        .await
+        .unwrap();
+    assert_eq!(late.commit().await.unwrap_err().kind(), ErrorKind::Conflict);
+    run("SELECT * FROM '/s.series'").await.unwrap();
+}
+
+/// What another transaction has put, too, is not taken away with the one that gives it up; and what
+/// is damaged is not taken for what is put.
+#[tokio::test(flavor = "multi_thread")]
+async fn equal_contents_are_kept_for_whoever_commits_and_made_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = tree(dir.path()).await;
+    let bytes = || futures::stream::iter([Ok(bytes::Bytes::from(vec![7; 100_000]))]).boxed();
+    let mut given_up = tree.begin(None).await.unwrap();
+    given_up.write_bytes(&path("/a"), WriteMode::Create, bytes()).await.unwrap();
+    let mut kept = tree.begin(None).await.unwrap();
+    kept.write_bytes(&path("/b"), WriteMode::Create, bytes()).await.unwrap();
+    kept.commit().await.unwrap();
+    drop(given_up);
+    let blobs = tree.pond().blobs();
+    let blob = blobs.list().unwrap().remove(0);
+    let sha256 = blob.sha256.clone().unwrap();
+    blobs.verify(&sha256, 100_000).await.unwrap();
+    let mut damaged = vec![7; 100_000];
+    damaged[5] = 8;
+    std::fs::write(&blob.path, damaged).unwrap();
+    assert!(blobs.verify(&sha256, 100_000).await.is_err());
+    let mut again = tree.begin(None).await.unwrap();
+    again.write_bytes(&path("/c"), WriteMode::Create, bytes()).await.unwrap();
+    again.commit().await.unwrap();
+    blobs.verify(&sha256, 100_000).await.unwrap();
 }

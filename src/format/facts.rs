@@ -50,16 +50,20 @@ pub struct KnownTable {
     pub rows: Option<Arc<RowSelection>>,
 }
 
-/// Facts read from rows before: a query over a thousand files parses nothing twice. At most so many
-/// of each kind, of about 2 KiB.
-const MEMO_ENTRIES: usize = 8192;
+/// Facts read from rows before: a query over a thousand files parses nothing twice.
+static TABLES: LazyLock<Memo<FactsKey, Arc<KnownTable>>> = LazyLock::new(|| {
+    // What is made of a text takes about twice its size.
+    let weigh = |key: &FactsKey| 3 * (key.0.len() + key.1.len());
+    Memo::new(MEMO_BYTES, weigh)
+});
+static SCHEMAS: LazyLock<Memo<String, SchemaRef>> =
+    LazyLock::new(|| Memo::new(MEMO_BYTES, |schema| 3 * schema.len()));
 
 /// Schema, statistics, and the column in whose order the rows are.
 type FactsKey = (String, String, Option<String>);
 
-static TABLES: LazyLock<Memo<FactsKey, Arc<KnownTable>>> =
-    LazyLock::new(|| Memo::new(MEMO_ENTRIES));
-static SCHEMAS: LazyLock<Memo<String, SchemaRef>> = LazyLock::new(|| Memo::new(MEMO_ENTRIES));
+/// About the most that is kept of each kind.
+const MEMO_BYTES: usize = 16 * 1024 * 1024;
 
 impl KnownTable {
     /// Reads the facts of a row.

@@ -2,61 +2,72 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::Result;
 
-/// Keeps what was used last: between `entries / 2` and `entries` of them.
+/// Keeps what was used last: of its whole weight between a half and all.
 ///
 /// Two generations instead of a list in the order of use: when the young one is full, it becomes the
 /// old one, and what was not used since the last time is gone.
 #[derive(Debug)]
 pub(super) struct Memo<K, V> {
-    generation_entries: usize,
+    /// What an entry counts for.
+    weigh: fn(&K) -> usize,
+    /// The most that a generation may weigh.
+    generation_weight: usize,
     generations: Mutex<Generations<K, V>>,
 }
 
 #[derive(Debug)]
 struct Generations<K, V> {
     young: HashMap<K, V>,
+    young_weight: usize,
     old: HashMap<K, V>,
 }
 
 impl<K: Eq + Hash, V: Clone> Memo<K, V> {
-    pub(super) fn new(entries: usize) -> Self {
-        let generations = Generations { young: HashMap::new(), old: HashMap::new() };
-        Self { generation_entries: (entries / 2).max(1), generations: Mutex::new(generations) }
+    pub(super) fn new(weight: usize, weigh: fn(&K) -> usize) -> Self {
+        let generations =
+            Generations { young: HashMap::new(), young_weight: 0, old: HashMap::new() };
+        Self { weigh, generation_weight: weight / 2, generations: Mutex::new(generations) }
     }
 
     /// Returns what is kept for `key`, or makes and keeps it. Two threads may both make it.
     pub(super) fn get_or_try_insert(&self, key: K, make: impl FnOnce() -> Result<V>) -> Result<V> {
-        // A panic elsewhere leaves whole entries behind.
-        let lock = || self.generations.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = lock().get(&key, self.generation_entries);
+        let kept = self.get(&key);
         if let Some(value) = kept {
             return Ok(value);
         }
         let value = make()?;
-        lock().insert(key, value.clone(), self.generation_entries);
+        self.insert(&mut self.lock(), key, value.clone());
         Ok(value)
     }
-}
 
-impl<K: Eq + Hash, V: Clone> Generations<K, V> {
-    fn get(&mut self, key: &K, entries: usize) -> Option<V> {
-        if let Some(value) = self.young.get(key) {
+    fn get(&self, key: &K) -> Option<V> {
+        let mut generations = self.lock();
+        if let Some(value) = generations.young.get(key) {
             return Some(value.clone());
         }
-        let (key, value) = self.old.remove_entry(key)?;
-        self.insert(key, value.clone(), entries);
+        let (key, value) = generations.old.remove_entry(key)?;
+        self.insert(&mut generations, key, value.clone());
         Some(value)
     }
 
-    fn insert(&mut self, key: K, value: V, entries: usize) {
-        if self.young.len() >= entries {
-            self.old = std::mem::take(&mut self.young);
+    fn insert(&self, generations: &mut Generations<K, V>, key: K, value: V) {
+        let weight = (self.weigh)(&key);
+        if generations.young_weight + weight > self.generation_weight {
+            generations.old = std::mem::take(&mut generations.young);
+            generations.young_weight = 0;
         }
-        self.young.insert(key, value);
+        if generations.young.insert(key, value).is_none() {
+            generations.young_weight += weight;
+        }
+    }
+
+    /// A panic elsewhere leaves whole entries behind.
+    fn lock(&self) -> MutexGuard<'_, Generations<K, V>> {
+        self.generations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -66,7 +77,7 @@ mod tests {
 
     #[test]
     fn what_is_used_stays_and_the_rest_goes() {
-        let memo = Memo::new(4);
+        let memo = Memo::new(12, |key: &u32| if *key == 1000 { 7 } else { 3 });
         let get = |key: u32| {
             let mut made = false;
             let value = memo.get_or_try_insert(key, || {
@@ -76,12 +87,16 @@ mod tests {
             assert_eq!(value.unwrap(), key * 10);
             made
         };
-        for key in 0..100 {
+        assert!(get(0));
+        for key in 1..100 {
             assert!(get(key), "{key} is new");
             assert!(!get(0), "0 is used all the time");
         }
         assert!(!get(99));
         assert!(get(50), "50 was not used for long");
+        // What is heavier than a generation is the only one of its own.
+        assert!(get(1000));
+        assert!(!get(1000));
         let generations = memo.generations.lock().unwrap();
         assert!(generations.young.len() + generations.old.len() <= 4);
     }

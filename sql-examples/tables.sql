@@ -30,8 +30,9 @@ SELECT * FROM '/weather/stations.table';
 --> lugano  |    273
 --> zermatt |   1608
 
--- A series grows: each INSERT adds a version, and all of them together are the table, in the order
--- of its time column: `timestamp`, unless WITH (temporal_column = …) names another.
+-- A series grows: each INSERT adds a version, and all of them together are the table. It is
+-- kept by its time column, `timestamp` unless WITH (temporal_column = …) names another, so that reading
+-- a range, or the newest rows, reads little more than those. ORDER BY says in which order.
 CREATE TABLE '/weather/readings.series' (timestamp TIMESTAMP, station VARCHAR, celsius DOUBLE);
 --> status  | txn | path
 -->---------+-----+--------------------------

@@ -4,7 +4,7 @@
 //! verbs and reads ([`Edit::snapshot`]) see what earlier ones did. Contents are stored as they come,
 //! ahead of the commit that names them; an edit that is dropped takes them away again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -44,6 +44,9 @@ pub struct Edit {
 /// When so many bytes wait for their rows, further contents become blobs however small they are: a
 /// transaction of a million small files is held in memory until it is committed.
 const INLINE_BYTES_MAX: i64 = 64 << 20;
+
+/// So many versions are appended to a series between two looks at what is to be merged.
+const MERGE_EVERY: i64 = 8;
 
 /// A point in an edit to which it can be taken back.
 #[derive(Debug, Clone)]
@@ -137,12 +140,19 @@ impl Edit {
                 }
                 // Clean-up need not wait for the merging.
                 self.unpin();
-                let appended: BTreeSet<&PondPath> = changes
-                    .iter()
-                    .filter(|change| change.status == "appended")
-                    .map(|change| &change.path)
-                    .collect();
-                for path in appended {
+                let mut appended = BTreeMap::<&PondPath, i64>::new();
+                for change in changes.iter().filter(|change| change.status == "appended") {
+                    *appended.entry(&change.path).or_default() += 1;
+                }
+                for (path, versions) in appended {
+                    // Looking at the files of a series costs more the more there are.
+                    let due = self.tree.pond.snapshot().await.is_ok_and(|newest| {
+                        matches!(newest.locate(path), Ok(Located::Found(series))
+                            if series.version % MERGE_EVERY < versions)
+                    });
+                    if !due {
+                        continue;
+                    }
                     // The append is done; what could not be merged is tried again after the next.
                     let merged = Box::pin(self.tree.merge_series(path, APPEND_TARGET_ROWS)).await;
                     Upkeep::Series.remember(self.tree.pond.dir(), merged.err().as_ref());

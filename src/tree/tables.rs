@@ -138,7 +138,14 @@ impl Edit {
         let location = |sha256: &str| blobs.object(sha256, 0).location;
         let place = Place { path, store_url: &store_url, location: &location };
         sources.push(table_source(place, &row)?);
-        let united = stored_table(sources.clone())?.schema();
+        let united = stored_table(sources.clone()).map_err(|error| {
+            Error::invalid(format!("the new rows do not go with those of '{path}'"))
+                .with_source(error)
+                .with_hint(format!(
+                    "DESCRIBE '{path}' shows its columns; cast those of the new rows"
+                ))
+        })?;
+        let united = united.schema();
         let tables = sources.iter().filter_map(|source| source.known.as_deref());
         tables.into_iter().try_for_each(|table| check_bounds(path, table, &united))
     }

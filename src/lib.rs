@@ -13,7 +13,7 @@
 //! |---|---|---|
 //! | words | [`error`], [`path`], [`glob`], [`entry`] | nothing else |
 //! | storage | [`store`], [`blob`], [`index`], [`oplog`] | bytes that last; rows in a Delta table |
-//! | file system | [`snapshot`], [`transaction`], [`pond`] | the tree at one transaction; how it changes |
+//! | file system | [`snapshot`], [`transaction`], [`pond`], [`keep`] | the tree at one transaction; how it changes; housekeeping |
 //! | nodes | [`mod@format`], [`node`], [`cache`] | what a directory, a file, a table is |
 //! | dynamic nodes | [`factory`], [`tree`] | how nodes are opened, whatever makes them |
 //! | SQL | [`catalog`], [`table_fn`], [`sql`], [`context`], [`embed`] | names to tables, statements to verbs |
@@ -72,6 +72,8 @@
 //! - History is in the rows: compaction, checkpoints and clean-up of the log change no row, and merging
 //!   the files of a series changes nothing that any version of it shows.
 //! - What is stored is named by its content, and written nowhere else: a blob never changes.
+//! - What the oplog says is checked against a CRC whenever it is read; what a blob holds, by
+//!   [`keep::check`]. Nothing that a commit names is deleted, however it is timed ([`keep`]).
 //! - Statistics in a row are exact or absent: answers are taken from them.
 //! - A snapshot is a pure fold of the rows. What the cache holds is checked against the log file it
 //!   claims to be of, and may be deleted at any moment.

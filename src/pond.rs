@@ -449,8 +449,7 @@ impl Pond {
     pub async fn log(&self) -> Result<Vec<LogEntry>> {
         let table = self.table().await?;
         // Rows from before that are what is left of it, and no history.
-        let first = table.expired().map_or(0, |expired| expired.before);
-        let scan = Scan::txns(first..=i64::MAX).without_content().without_facts();
+        let scan = Scan::txns(first_txn(&table)..=i64::MAX).without_content().without_facts();
         let mut log: Vec<LogEntry> = Vec::new();
         let mut rows = self.inner.oplog.rows(&table.files, scan);
         while let Some(batch) = rows.try_next().await? {
@@ -468,6 +467,14 @@ impl Pond {
             }
         }
         Ok(log)
+    }
+
+    /// Returns the first transaction whose state can still be seen: 0, unless history was given up.
+    ///
+    /// # Errors
+    /// `Corrupt`, `Io`: those of reading the oplog.
+    pub async fn first_txn(&self) -> Result<i64> {
+        Ok(first_txn(&self.table().await?))
     }
 
     /// Returns the oplog.
@@ -594,6 +601,10 @@ pub(crate) fn local_stores(dir: &Path, options: PondOptions) -> Result<(Oplog, B
     let root = Arc::new(DurableStore::new(Path::new("/"), options.durability).map_err(failed)?);
     let blobs = Blobs::local(dir.join("blobs"), options.durability)?;
     Ok((Oplog::new(store, root, &url), blobs))
+}
+
+fn first_txn(table: &TableState) -> i64 {
+    table.expired().map_or(0, |expired| expired.before)
 }
 
 /// Whether there are files in `dir`; there are none in one that does not exist.

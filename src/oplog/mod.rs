@@ -8,8 +8,13 @@
 //! **Bounded cost.** Every [`CHECKPOINT_COMMITS`] commits the writer compacts, writes a checkpoint and
 //! removes what the previous checkpoint made unneeded. Compaction is tiered by row count: any
 //! `MERGE_FILES` files of one tier become one, so a row is rewritten a logarithmic number of
-//! times. It changes no row (`dataChange` is false): history is in the rows' `txn`, so it is never
-//! lost by any of this.
+//! times, and a merged file is no larger than can be made in memory. It changes no row (`dataChange`
+//! is false): history is in the rows' `txn`, so it is never lost by any of this. Only
+//! [`Oplog::expire`] takes rows out of the table, and the table says so.
+//!
+//! **Checks.** Log files and checkpoints carry a CRC of themselves, data files have theirs in the log,
+//! and all are compared whenever something is read: nothing is believed that was not written. A
+//! damaged checkpoint is recovered from the one before and the log since, which clean-up keeps.
 //!
 //! **Trap: a hole in the log.** After clean-up the name `<version>.json` of an old version is free
 //! again, and a writer that slept through it could win it. Clean-up therefore deletes in ascending

@@ -92,7 +92,7 @@ impl Tree {
             let entry = HistoryEntry {
                 txn: row.txn,
                 timestamp: row.timestamp,
-                change: change_of(before, &row),
+                change: change_of(before, &row, first_txn),
                 version: row.version,
                 name: row.name.clone(),
                 entry_type: row.entry_type,
@@ -184,9 +184,11 @@ fn differences(
     Ok(differences.into_values().collect())
 }
 
-fn change_of(before: Option<&OplogEntry>, row: &OplogEntry) -> &'static str {
+fn change_of(before: Option<&OplogEntry>, row: &OplogEntry, first_txn: i64) -> &'static str {
     match before {
         _ if row.deleted => "removed",
+        // What was before it has expired.
+        None if row.txn < first_txn && row.version > 1 => "updated",
         None => "created",
         Some(before) if before.version != row.version => match row.entry_type {
             EntryType::FileSeries => "appended",

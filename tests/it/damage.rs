@@ -188,6 +188,32 @@ async fn a_file_that_is_gone_cut_short_or_zeroed_is_recovered_from_or_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_checkpoint_is_recovered_from_and_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    template(dir.path()).await;
+    let shown = Shown::of(dir.path()).await;
+    let all = files(dir.path());
+    let newest = all.iter().rfind(|file| name(file).ends_with(".checkpoint.parquet")).unwrap();
+    let whole = std::fs::read(newest).unwrap();
+    let (mut torn, mut wrong) = (whole.clone(), whole.clone());
+    torn.truncate(whole.len() / 2);
+    wrong[whole.len() / 3] ^= 4;
+    for damaged in [Vec::new(), torn, wrong] {
+        std::fs::write(newest, damaged).unwrap();
+        assert_eq!(read(dir.path(), None).await.unwrap(), shown.now);
+        assert_eq!(read(dir.path(), Some(HALF)).await.unwrap(), shown.then);
+        assert!(findings(dir.path()).await.iter().any(|found| found.contains(name(newest))));
+    }
+    // Later checkpoints take its place.
+    let tree = Tree::new(Pond::open(dir.path(), FAST).await.unwrap());
+    for step in 0..70 {
+        write(&tree, "/later", bytes(step, 10)).await.unwrap();
+    }
+    assert!(!newest.exists());
+    assert_eq!(findings(dir.path()).await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_check_that_reads_no_seals_lets_flips_through() {
     // What the harness would see if the oplog did not check itself: a flip in a row's bytes, with the
     // checks in the log taken away, is a wrong answer or an error that names nothing.

@@ -186,6 +186,10 @@ async fn what_expires_is_refused_and_all_else_is_as_it_was() {
                 assert!(picture(tree, Some(early)).await.is_err(), "before the cutoff");
                 let then = picture(tree, Some(At::Timestamp(time))).await.unwrap();
                 assert_eq!(then, pictures[cutoff as usize].1);
+                for (at, _) in pictures[newest as usize].1.iter().filter(|(_, it)| it.len() > 10) {
+                    let history = tree.history(&path(at)).await.unwrap();
+                    assert!(history.iter().any(|change| change.change != "removed"), "{at}");
+                }
                 let left: Vec<i64> = tree.log().await.unwrap().iter().map(|it| it.txn).collect();
                 assert_eq!(left, (cutoff..=newest).collect::<Vec<_>>());
             }

@@ -16,6 +16,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -35,7 +36,7 @@ use uuid::Uuid;
 
 use crate::entry::INLINE_BYTES_MAX;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{Durability, Staged, create_dirs, keep};
+use crate::store::{Durability, Staged, copy_in_kernel, create_dirs, keep};
 
 /// Bytes read from or handed to a file at once.
 pub const CHUNK_BYTES: usize = 1 << 20;
@@ -43,6 +44,10 @@ pub const CHUNK_BYTES: usize = 1 << 20;
 const CHUNKS_WAITING: usize = 4;
 /// A long file is sent to the disk in pieces of this size while it is being written.
 const FLUSH_BYTES: u64 = 64 << 20;
+/// Bytes copied in the kernel at once, before they are hashed.
+const COPY_BYTES: u64 = 8 << 20;
+/// Bytes hashed at once: few enough to stay in the processor's cache.
+const HASH_BYTES: usize = 256 << 10;
 /// How long to wait between two attempts at the lock.
 const LOCK_POLL: Duration = Duration::from_millis(5);
 
@@ -342,6 +347,56 @@ impl Blobs {
         }
     }
 
+    /// Stores the first `size_bytes` of a file, which the kernel copies where it can; what is small is
+    /// returned instead, to be put into its row. `copied` is told of the bytes as they are copied.
+    ///
+    /// # Errors
+    /// `Io`, also for a file that is cut short meanwhile.
+    pub async fn put_file(
+        &self,
+        file: File,
+        size_bytes: u64,
+        copied: impl Fn(u64) + Send + Sync + 'static,
+    ) -> Result<Stored> {
+        let copied = Arc::new(copied);
+        if size_bytes > INLINE_BYTES_MAX as u64
+            && let Place::Local { dir, durability, .. } = &*self.place
+        {
+            let (dir, durability, copied) = (dir.clone(), *durability, copied.clone());
+            let source = file.try_clone().map_err(|error| Error::io("copying a file", error))?;
+            let stored = spawn_blocking(move || -> Result<Option<Stored>> {
+                let Some((staged, sha256)) =
+                    copy_all(&dir, durability, &source, size_bytes, &*copied)?
+                else {
+                    return Ok(None);
+                };
+                let created = publish(&dir, staged, &sha256, size_bytes)?;
+                let size = i64::try_from(size_bytes)
+                    .map_err(|_| Error::invalid(format!("{size_bytes} bytes are too many")))?;
+                Ok(Some(Stored { sha256, size, content: None, created }))
+            });
+            if let Some(stored) = stored.await.map_err(joined)?? {
+                return Ok(stored);
+            }
+        }
+        let bytes = read_file(file).inspect_ok(move |chunk| copied(chunk.len() as u64));
+        let stored = self.put(bytes.boxed(), false).await?;
+        match u64::try_from(stored.size) {
+            Ok(size) if size < size_bytes => Err(cut_short(size, size_bytes)),
+            _ => Ok(stored),
+        }
+    }
+
+    /// Opens the file that holds a blob; `None` in memory.
+    ///
+    /// # Errors
+    /// `Corrupt` if it is missing or has not this size; `Io`.
+    pub async fn open(&self, sha256: &str, size: i64) -> Result<Option<File>> {
+        let Place::Local { dir, .. } = &*self.place else { return Ok(None) };
+        let path = blob_path(dir, sha256);
+        spawn_blocking(move || open_blob(&path, size)).await.map_err(joined)?.map(Some)
+    }
+
     async fn publish_small(&self, bytes: Bytes, sha256: &str) -> Result<Option<BlobFile>> {
         match &*self.place {
             Place::Local { dir, durability, .. } => {
@@ -479,38 +534,125 @@ fn write_all(
     mut chunks: mpsc::Receiver<Bytes>,
 ) -> Result<Staged> {
     let mut staged = stage(dir, durability)?;
-    let failed = |error| wrote(dir, error);
-    // The disk works while the rest is still coming, so that the last sync has little to wait for.
-    let (to_flush, flushes) = std::sync::mpsc::sync_channel::<()>(1);
-    let flusher = match durability {
-        Durability::Full => {
-            let file = staged.file().try_clone().map_err(failed)?;
-            Some(std::thread::spawn(move || {
-                // An error comes back from the last sync.
-                flushes.iter().for_each(|()| drop(file.sync_data()));
-            }))
-        }
-        Durability::Process => None,
-    };
-    let mut unflushed = 0;
+    let mut flusher = Flusher::start(dir, &mut staged, durability)?;
     let mut result = Ok(());
     while let Some(chunk) = chunks.blocking_recv() {
-        result = staged.file().write_all(&chunk).map_err(failed);
+        result = staged.file().write_all(&chunk).map_err(|error| wrote(dir, error));
         if result.is_err() {
             break;
         }
-        unflushed += chunk.len() as u64;
-        if unflushed >= FLUSH_BYTES {
-            unflushed = 0;
+        flusher.wrote(chunk.len() as u64);
+    }
+    flusher.finish()?;
+    result.map(|()| staged)
+}
+
+/// Copies `size` bytes of a file in the kernel and hashes the copy behind it; `None` if the kernel
+/// cannot, and nothing was copied.
+fn copy_all(
+    dir: &Path,
+    durability: Durability,
+    source: &File,
+    size: u64,
+    copied: impl Fn(u64),
+) -> Result<Option<(Staged, String)>> {
+    let mut staged = stage(dir, durability)?;
+    let failed = |error| wrote(dir, error);
+    let target = staged.file().try_clone().map_err(failed)?;
+    let behind = staged.file().try_clone().map_err(failed)?;
+    let mut flusher = Flusher::start(dir, &mut staged, durability)?;
+    let (to_hash, ends) = std::sync::mpsc::channel();
+    let hasher = std::thread::spawn(move || hash_behind(&behind, &ends));
+    let mut at = 0;
+    let copying = loop {
+        if at == size {
+            break Ok(true);
+        }
+        match copy_in_kernel(source, &target, at, (size - at).min(COPY_BYTES)) {
+            Ok(None | Some(0)) if at == 0 => break Ok(false),
+            Ok(None | Some(0)) => break Err(cut_short(at, size)),
+            Ok(Some(count)) => {
+                at += count;
+                copied(count);
+                flusher.wrote(count);
+                // The hasher ends early only if it fails, which is told below.
+                let _ = to_hash.send(at);
+            }
+            Err(error) => break Err(failed(error)),
+        }
+    };
+    drop(to_hash);
+    let hash = hasher.join().map_err(|_| Error::corrupt("the thread that hashes panicked"))?;
+    flusher.finish()?;
+    if !copying? {
+        return Ok(None);
+    }
+    Ok(Some((staged, hash.map_err(failed)?)))
+}
+
+/// Hashes a file that is being written, up to each of `ends`.
+fn hash_behind(file: &File, ends: &std::sync::mpsc::Receiver<u64>) -> std::io::Result<String> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; HASH_BYTES];
+    let mut at = 0;
+    for end in ends {
+        while at < end {
+            let wanted = usize::try_from(end - at).map_or(HASH_BYTES, |left| left.min(HASH_BYTES));
+            file.read_exact_at(&mut buffer[..wanted], at)?;
+            hasher.update(&buffer[..wanted]);
+            at += wanted as u64;
+        }
+    }
+    Ok(hex(hasher))
+}
+
+fn cut_short(at: u64, size: u64) -> Error {
+    Error::new(
+        ErrorKind::Io,
+        format!("a file was cut short while it was being copied: {at} bytes of {size}"),
+    )
+}
+
+/// Sends a file to the disk in pieces while the rest is still coming, so that the last sync has
+/// little to wait for.
+struct Flusher {
+    to_flush: Option<std::sync::mpsc::SyncSender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    unflushed: u64,
+}
+
+impl Flusher {
+    fn start(dir: &Path, staged: &mut Staged, durability: Durability) -> Result<Self> {
+        if durability == Durability::Process {
+            return Ok(Self { to_flush: None, thread: None, unflushed: 0 });
+        }
+        let file = staged.file().try_clone().map_err(|error| wrote(dir, error))?;
+        let (to_flush, flushes) = std::sync::mpsc::sync_channel(1);
+        let thread = std::thread::spawn(move || {
+            // An error comes back from the last sync.
+            flushes.iter().for_each(|()| drop(file.sync_data()));
+        });
+        Ok(Self { to_flush: Some(to_flush), thread: Some(thread), unflushed: 0 })
+    }
+
+    fn wrote(&mut self, bytes: u64) {
+        self.unflushed += bytes;
+        if self.unflushed >= FLUSH_BYTES
+            && let Some(to_flush) = &self.to_flush
+        {
+            self.unflushed = 0;
             // While one is under way, another has nothing to add.
             let _ = to_flush.try_send(());
         }
     }
-    drop(to_flush);
-    if let Some(flusher) = flusher {
-        flusher.join().map_err(|_| Error::corrupt("the thread that flushes panicked"))?;
+
+    fn finish(mut self) -> Result<()> {
+        self.to_flush.take();
+        match self.thread.take().map(std::thread::JoinHandle::join) {
+            Some(Err(_)) => Err(Error::corrupt("the thread that flushes panicked")),
+            _ => Ok(()),
+        }
     }
-    result.map(|()| staged)
 }
 
 /// Opens a file without a name in the directory of the blobs.

@@ -135,6 +135,12 @@ pub trait File: Debug + Send + Sync {
     /// rows only ([`crate::format::read`] encodes them).
     async fn bytes(&self) -> Result<Option<BoxStream<'static, Result<Bytes>>>>;
 
+    /// Opens the file of the host that holds just these bytes, where there is one, and says how many
+    /// they are, so that they can be copied without being read.
+    async fn host_file(&self) -> Result<Option<(std::fs::File, u64)>> {
+        Ok(None)
+    }
+
     /// Returns the rows as a table for the engine to scan, pushdown included.
     ///
     /// # Errors

@@ -179,6 +179,31 @@ pub(crate) fn keep(path: &FsPath, durability: Durability) -> io::Result<()> {
     Ok(())
 }
 
+/// Copies bytes from one file to the same place in another without bringing them here; returns how
+/// many, none at the end, or `None` if that is not possible with these two.
+pub(crate) fn copy_in_kernel(
+    from: &File,
+    to: &File,
+    at: u64,
+    length: u64,
+) -> io::Result<Option<u64>> {
+    use rustix::io::Errno;
+    let (mut read, mut written) = (at, at);
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    loop {
+        let copied =
+            rustix::fs::copy_file_range(from, Some(&mut read), to, Some(&mut written), length);
+        match copied {
+            Ok(count) => return Ok(Some(count as u64)),
+            Err(Errno::INTR) => {}
+            Err(Errno::XDEV | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL | Errno::PERM) => {
+                return Ok(None);
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
 fn link_unnamed(file: &File, dest: &FsPath) -> io::Result<()> {
     use std::os::fd::AsRawFd;
     let opened = format!("/proc/self/fd/{}", file.as_raw_fd());

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 
 use clap::Args;
+use datafusion::prelude::SessionConfig;
 use futures::TryStreamExt;
 use pond::PondContext;
 use pond::node::{Node, lookup};
@@ -49,7 +50,12 @@ impl Cat {
         };
         let text = self.sql.as_deref().unwrap_or("SELECT *");
         query(async {
-            let context = PondContext::new(shell.open().await?);
+            let mut config = SessionConfig::new();
+            if self.sql.is_none() {
+                // The rows in the order in which they are stored.
+                config = config.with_target_partitions(1);
+            }
+            let context = PondContext::builder(shell.open().await?).with_config(config).build();
             let rows = context.cat_sql(&path, text).await?;
             output::write(rows.stream, format, &mut shell.stdout()?).await
         })?;

@@ -41,18 +41,21 @@ use datafusion_datasource::morsel::{
     Morsel, MorselPlan, MorselPlanner, Morselizer, PendingMorselPlanner,
 };
 use futures::FutureExt;
-use futures::stream::{self, BoxStream, StreamExt};
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult,
 };
 
 use super::ends::Lane;
-use super::{TableSource, csv};
+use super::{TableFormat, TableSource, csv};
 use crate::error::{Error, ErrorKind, Result};
 use crate::path::PondPath;
+
+/// The most of a text that is handed on at once: less than any batch of rows takes.
+const PIECE_BYTES: usize = 8 * 1024;
 
 /// A file as it was when it was opened.
 #[derive(Debug)]
@@ -61,6 +64,8 @@ pub(super) struct WatchedFile {
     object: ObjectMeta,
     /// Whether it is named by its content, and so cannot change.
     immutable: bool,
+    /// Whether it is read from its beginning to its end, as text.
+    is_text: bool,
     /// Its bytes, if they came with it.
     inline: Option<Bytes>,
     /// Whether its identity has been seen since.
@@ -77,6 +82,10 @@ impl WatchedFile {
                 path: source.path.clone(),
                 object: source.object.clone(),
                 immutable: source.immutable,
+                is_text: matches!(
+                    source.format,
+                    TableFormat::Csv { .. } | TableFormat::Json { .. }
+                ),
                 inline: source.inline.clone(),
                 seen: AtomicBool::new(false),
             };
@@ -174,6 +183,20 @@ impl WatchedStore {
     }
 }
 
+/// Cuts what a text is read in: the engine's decoder takes in one more chunk for each batch that it
+/// gives out, however many rows are waiting in those it has, so that large ones would pile up.
+fn in_pieces(
+    bytes: BoxStream<'static, object_store::Result<Bytes>>,
+) -> BoxStream<'static, object_store::Result<Bytes>> {
+    let cut = |mut chunk: Bytes| {
+        std::iter::from_fn(move || {
+            let piece = chunk.split_to(chunk.len().min(PIECE_BYTES));
+            (!piece.is_empty()).then_some(Ok(piece))
+        })
+    };
+    bytes.map_ok(move |chunk| stream::iter(cut(chunk))).try_flatten().boxed()
+}
+
 /// Sends one of our errors through an object store's.
 fn carry(error: Error) -> object_store::Error {
     object_store::Error::Generic { store: "pond", source: Box::new(error) }
@@ -193,8 +216,13 @@ impl ObjectStore for WatchedStore {
         options: GetOptions,
     ) -> object_store::Result<GetResult> {
         let result = self.store_of(location).await?.get_opts(location, options).await;
-        let result = result.map_err(|error| self.explain(location, error))?;
+        let mut result = result.map_err(|error| self.explain(location, error))?;
         self.check(location, &result.meta)?;
+        if self.files.get(location).is_some_and(|file| file.is_text)
+            && let GetResultPayload::Stream(bytes) = result.payload
+        {
+            result.payload = GetResultPayload::Stream(in_pieces(bytes));
+        }
         Ok(result)
     }
 

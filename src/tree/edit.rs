@@ -42,8 +42,9 @@ pub struct Edit {
 }
 
 /// When so many bytes wait for their rows, further contents become blobs however small they are: a
-/// transaction of a million small files is held in memory until it is committed.
-const INLINE_BYTES_MAX: i64 = 64 << 20;
+/// transaction of a million small files is held in memory until it is committed, which takes about
+/// four times as much.
+const INLINE_BYTES_MAX: i64 = 32 << 20;
 
 /// So many versions are appended to a series between two looks at what is to be merged.
 const MERGE_EVERY: i64 = 8;
@@ -413,6 +414,25 @@ impl Edit {
         }
         let stored = self.store(bytes, false).await?;
         let content = NodeContent::file(EntryType::FileData, stored, None);
+        self.write(path, before.is_some(), content)
+    }
+
+    /// As [`Edit::write_bytes`], of what is in a file of the host; `copied` is told of the bytes as
+    /// they are copied.
+    pub(super) async fn write_host_file(
+        &mut self,
+        path: &PondPath,
+        mode: WriteMode,
+        (file, size_bytes): (std::fs::File, u64),
+        copied: impl Fn(u64) + Send + Sync + 'static,
+    ) -> Result<Change> {
+        let (path, before) = self.target(path, mode).await?;
+        if let Some(before) = &before {
+            expect_type(&path, before, EntryType::FileData)?;
+        }
+        self.pin().await?;
+        let stored = self.tree.pond.blobs().put_file(file, size_bytes, copied).await?;
+        let content = NodeContent::file(EntryType::FileData, self.keep(stored), None);
         self.write(path, before.is_some(), content)
     }
 

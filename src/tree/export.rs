@@ -15,17 +15,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::stream::{BoxStream, TryStreamExt};
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use tokio::task::spawn_blocking;
 
 use super::walk::{Engine, Found, FoundFile, Progress, Skipped, Walk};
+use crate::blob::read_file;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format;
 use crate::node::{Directory, Node, resolve};
 use crate::path::{PondPath, host_bytes};
-use crate::store::{Durability, Staged};
+use crate::store::{Durability, Staged, copy_in_kernel};
+
+/// Bytes copied in the kernel at once.
+const COPY_BYTES: u64 = 8 << 20;
 
 /// What is to be copied to the host.
 #[derive(Debug)]
@@ -222,8 +226,8 @@ impl Exporter {
         parent: &HostDir,
         name: &[u8],
     ) -> Result<()> {
-        let mut bytes = match self.open(file).await {
-            Ok(Some(bytes)) => bytes,
+        let from = match self.open(file).await {
+            Ok(Some(from)) => from,
             // It has gone since it was listed.
             Ok(None) => return Ok(()),
             Err(error) => {
@@ -232,6 +236,14 @@ impl Exporter {
             }
         };
         let mut staged = parent.stage(name)?;
+        let mut bytes = match from {
+            Contents::Bytes(bytes) => bytes,
+            Contents::HostFile(host_file, size) => {
+                let (rest, copy) = staged.copy(host_file, size, self.progress.clone()).await?;
+                staged = copy;
+                rest
+            }
+        };
         loop {
             let chunk = match bytes.try_next().await {
                 Ok(Some(chunk)) => chunk,
@@ -249,17 +261,27 @@ impl Exporter {
         Ok(())
     }
 
-    async fn open(&self, file: &FoundFile) -> Result<Option<BoxStream<'static, Result<Bytes>>>> {
+    async fn open(&self, file: &FoundFile) -> Result<Option<Contents>> {
         let Some(file) = file.open().await? else { return Ok(None) };
-        match file.bytes().await? {
-            Some(bytes) => Ok(Some(bytes)),
-            None => format::read(&*file, self.engine.session()).await.map(Some),
+        if let Some((host_file, size)) = file.host_file().await? {
+            return Ok(Some(Contents::HostFile(host_file, size)));
         }
+        Ok(Some(Contents::Bytes(match file.bytes().await? {
+            Some(bytes) => bytes,
+            None => format::read(&*file, self.engine.session()).await?,
+        })))
     }
 
     fn fail(&mut self, path: PondPath, error: &Error) {
         self.done.failed.push(Skipped { path, reason: error.to_string() });
     }
+}
+
+/// Where the bytes of a copy come from.
+enum Contents {
+    Bytes(BoxStream<'static, Result<Bytes>>),
+    /// So many of a file.
+    HostFile(std::fs::File, u64),
 }
 
 /// A directory of the host that is written to.
@@ -350,6 +372,33 @@ impl StagedFile {
         let path = self.path.clone();
         let written = spawn_blocking(move || self.staged.file().write_all(&chunk).map(|()| self));
         done(&path, written.await)
+    }
+
+    /// Copies `size` bytes of a file in the kernel and returns what is left to be copied: nothing or,
+    /// where the kernel cannot, all of it.
+    async fn copy(
+        mut self,
+        from: std::fs::File,
+        size: u64,
+        progress: Arc<Progress>,
+    ) -> Result<(BoxStream<'static, Result<Bytes>>, Self)> {
+        let path = self.path.clone();
+        let copied = spawn_blocking(move || {
+            let mut at = 0;
+            while at < size {
+                let length = (size - at).min(COPY_BYTES);
+                match copy_in_kernel(&from, self.staged.file(), at, length)? {
+                    None | Some(0) if at == 0 => return Ok((read_file(from), self)),
+                    None | Some(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                    Some(count) => {
+                        at += count;
+                        progress.add_bytes(count);
+                    }
+                }
+            }
+            Ok((stream::empty().boxed(), self))
+        });
+        done(&path, copied.await)
     }
 
     async fn publish(self, overwrite: bool) -> Result<()> {

@@ -27,7 +27,7 @@ use super::Change;
 use super::edit::{Edit, WriteMode, expect_type};
 use super::walk::{Engine, Found, FoundFile, Progress, Skipped, Walk};
 use crate::blob::read_file;
-use crate::entry::{EntryType, OplogEntry};
+use crate::entry::{EntryType, INLINE_BYTES_MAX, OplogEntry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::factory::hostmount::{host_name, open_host};
 use crate::format::{self, TableFormat, TableSource};
@@ -280,6 +280,16 @@ impl Importer<'_> {
         file: &dyn File,
     ) -> Result<()> {
         let kind = self.type_at(to, own_type).await?;
+        if kind == EntryType::FileData
+            && let Some(host_file) = file.host_file().await?
+            && host_file.1 > INLINE_BYTES_MAX as u64
+        {
+            let progress = self.import.progress.clone();
+            let copied = move |bytes| progress.add_bytes(bytes);
+            let written =
+                self.edit.write_host_file(to, WriteMode::Replace, host_file, copied).await;
+            return written.map(drop).map_err(|error| error.context(format!("'{source}'")));
+        }
         let Some(bytes) = file.bytes().await? else {
             if kind == EntryType::FileData {
                 return self.data(to, format::read(file, self.engine.session()).await?).await;

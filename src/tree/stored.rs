@@ -148,6 +148,16 @@ impl File for StoredFile {
         Ok(Some(futures::stream::once(async { Ok(content) }).boxed()))
     }
 
+    async fn host_file(&self) -> Result<Option<(std::fs::File, u64)>> {
+        if self.entry.entry_type == EntryType::FileSeries {
+            return Ok(None);
+        }
+        let Some((sha256, size)) = self.blob()? else { return Ok(None) };
+        let file = self.blobs().open(sha256, size).await;
+        let file = file.map_err(|error| error.context(format!("'{}'", self.path)))?;
+        Ok(file.zip(u64::try_from(size).ok()))
+    }
+
     async fn table(&self, session: &dyn Session) -> Result<Arc<dyn TableProvider>> {
         if !is_table(&self.entry) {
             let source = self.data_source(session)?;

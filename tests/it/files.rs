@@ -199,6 +199,24 @@ fn a_large_file_takes_no_more_memory_than_a_small_one() {
     assert!(before.unwrap() == after.unwrap());
 }
 
+#[test]
+fn rows_are_converted_in_their_order_and_in_bounded_memory() {
+    let dir = pond();
+    let table = |rows: u32| {
+        (0..rows).fold("n,a\n".to_owned(), |mut text, n| {
+            text.push_str(&format!("{},station-{}\n", n ^ 0x5555, n % 7));
+            text
+        })
+    };
+    let peaks = [("small.csv", 200_000), ("large.csv", 3_000_000)].map(|(name, rows)| {
+        fs::write(dir.path().join(name), table(rows)).unwrap();
+        peak_memory(dir.path(), &["put", "--type", "table", name, "/"])
+    });
+    assert!(peaks[1] < peaks[0] + (48 << 20), "{peaks:?}");
+    // Of several row groups.
+    assert!(ok(dir.path(), &["cat", "/small.csv", "--format", "csv"]) == table(200_000));
+}
+
 /// What is in a directory: contents, links as they are written, nothing of directories.
 fn contents(dir: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
     let mut all = BTreeMap::new();

@@ -480,6 +480,16 @@ impl File for HostFile {
         Ok(Some(bytes.boxed()))
     }
 
+    async fn host_file(&self) -> Result<Option<(HostHandle, u64)>> {
+        let this = self.clone();
+        blocking(move || {
+            let file = this.open()?;
+            let size = store::honest_size(&file).map_err(|error| this.failed(error))?;
+            Ok(size.map(|size| (file, size)))
+        })
+        .await
+    }
+
     async fn table(&self, session: &dyn Session) -> Result<Arc<dyn TableProvider>> {
         let source = self.source(session).await?;
         open_table(session, vec![source]).await

@@ -356,6 +356,11 @@ pub(super) fn read_all(file: Arc<File>) -> BoxStream<'static, std::io::Result<By
     })
 }
 
+/// Returns the size of a file; `None` where it says nothing about the content.
+pub(super) fn honest_size(file: &File) -> std::io::Result<Option<u64>> {
+    Ok(if is_made_up(file)? { None } else { Some(Identity::of(file)?.size) })
+}
+
 /// Whether the file is one whose content the kernel makes as it is read, such as those in `/proc`:
 /// it takes no room, and its size says nothing.
 fn is_made_up(file: &File) -> std::io::Result<bool> {

@@ -70,6 +70,7 @@ impl Tree {
             nodes.insert(entry.node_id);
         }
         nodes.extend(self.pond.nodes_at(path).await?);
+        let first_txn = self.pond.first_txn().await?;
         if nodes.is_empty() {
             let root = self.root(newest);
             return match crate::node::lookup(&root, path).await? {

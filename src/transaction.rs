@@ -373,7 +373,7 @@ impl Change {
                 let entry = find(view, from)?;
                 let into_itself =
                     || Error::invalid(format!("'{from}' cannot be moved into itself"));
-                if to != from && to.starts_with(from) {
+                if to != from && to.starts_with(from) && entry.entry_type != EntryType::Symlink {
                     return Err(into_itself());
                 }
                 let (parent, name, made) = make_parents(view, to)?;

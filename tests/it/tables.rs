@@ -228,3 +228,18 @@ async fn equal_contents_are_kept_for_whoever_commits_and_made_good() {
     again.commit().await.unwrap();
     blobs.verify(&sha256, 100_000).await.unwrap();
 }
+
+/// A directory that were its own parent would be lost.
+#[tokio::test]
+async fn a_directory_is_not_moved_into_itself_through_a_link() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = tree(dir.path()).await;
+    let mut edit = tree.begin(None).await.unwrap();
+    edit.mkdir(&path("/b"), false).await.unwrap();
+    edit.symlink(&path("/a"), "b").await.unwrap();
+    let error = edit.rename(&path("/b"), &path("/a/c")).await.unwrap_err();
+    assert_eq!(error.message(), "'/b' cannot be moved into itself");
+    // The link itself may go where it leads.
+    edit.rename(&path("/a"), &path("/a/a")).await.unwrap();
+    assert!(tree.stored(&edit.snapshot(), &path("/b/a")).unwrap().is_some());
+}

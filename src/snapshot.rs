@@ -16,7 +16,7 @@
 //! Bytes are kept apart so that a listing need not read what is in the files.
 //!
 //! What a series shows is decided by its versions; where their rows are found, by its merged files.
-//! A snapshot of the past has the versions of its time and the merged files of today ([`Snapshot::arrange`]):
+//! A snapshot of the past has the versions of its time and the merged files of today (`Snapshot::arrange`):
 //! merging changes no rows, and the files it took them from are gone after a while.
 //!
 //! A removed directory takes what is below out of the tree by becoming unreachable, so removing and

@@ -36,7 +36,7 @@ pub(super) struct Lane {
     pub(super) files: Vec<PartitionedFile>,
 }
 
-/// Returns the rules of the physical optimizer, the engine's and [`SeriesEnds`], for sessions to be
+/// Returns the rules of the physical optimizer, the engine's and the one of this file, for sessions to be
 /// built with; in other sessions such queries read more.
 pub fn optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;

@@ -10,7 +10,7 @@
 //!
 //! **What is needed.** A blob is needed if a row names it, history included, with two exceptions: a
 //! version of a series whose rows are in a merged file, and a merged file whose rows are in a larger
-//! one ([`Merged`]). Both are left alone for a grace time, for those who planned with them.
+//! one (`Merged`). Both are left alone for a grace time, for those who planned with them.
 
 mod expire;
 mod fsck;

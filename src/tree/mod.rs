@@ -1,4 +1,4 @@
-//! The tree as users see it: stored nodes opened as [`Directory`] and [`File`], dynamic ones through
+//! The tree as users see it: stored nodes opened as [`Directory`] and [`File`](crate::node::File), dynamic ones through
 //! their factories, and the verbs that change it.
 //!
 //! A directory of the pond is a view of one [`Snapshot`], so everything reached from one root is of

@@ -617,7 +617,7 @@ fn cut_short(at: u64, size: u64) -> Error {
 /// little to wait for.
 struct Flusher {
     to_flush: Option<std::sync::mpsc::SyncSender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    thread: Option<std::thread::JoinHandle<std::io::Result<()>>>,
     unflushed: u64,
 }
 
@@ -629,8 +629,8 @@ impl Flusher {
         let file = staged.file().try_clone().map_err(|error| wrote(dir, error))?;
         let (to_flush, flushes) = std::sync::mpsc::sync_channel(1);
         let thread = std::thread::spawn(move || {
-            // An error comes back from the last sync.
-            flushes.iter().for_each(|()| drop(file.sync_data()));
+            // The system tells of a failed write once: the last sync would not hear of it again.
+            flushes.iter().try_for_each(|()| file.sync_data())
         });
         Ok(Self { to_flush: Some(to_flush), thread: Some(thread), unflushed: 0 })
     }
@@ -650,7 +650,8 @@ impl Flusher {
         self.to_flush.take();
         match self.thread.take().map(std::thread::JoinHandle::join) {
             Some(Err(_)) => Err(Error::corrupt("the thread that flushes panicked")),
-            _ => Ok(()),
+            Some(Ok(Err(error))) => Err(Error::io("sending a blob to the disk", error)),
+            Some(Ok(Ok(()))) | None => Ok(()),
         }
     }
 }

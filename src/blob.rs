@@ -36,7 +36,7 @@ use uuid::Uuid;
 
 use crate::entry::INLINE_BYTES_MAX;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{Durability, Staged, copy_in_kernel, create_dirs, keep};
+use crate::store::{Durability, Staged, copy_in_kernel, create_dirs, keep, list_dir};
 
 /// Bytes read from or handed to a file at once.
 pub const CHUNK_BYTES: usize = 1 << 20;
@@ -285,25 +285,16 @@ impl Blobs {
         let mut waiting = vec![dir.clone()];
         while let Some(at) = waiting.pop() {
             let failed = |error| Error::io(at.display(), error);
-            let listing = match std::fs::read_dir(&at) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                listing => listing.map_err(failed)?,
-            };
-            for entry in listing {
-                let entry = entry.map_err(failed)?;
-                let metadata = match entry.metadata() {
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                    metadata => metadata.map_err(failed)?,
-                };
+            for (path, metadata) in list_dir(&at).map_err(failed)? {
                 if metadata.is_dir() {
-                    waiting.push(entry.path());
+                    waiting.push(path);
                     continue;
                 }
-                let name = entry.file_name().to_string_lossy().into_owned();
-                let is_blob = is_sha256(&name) && blob_path(dir, &name) == entry.path();
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let is_blob = is_sha256(&name) && blob_path(dir, &name) == path;
                 files.push(BlobFile {
                     sha256: is_blob.then_some(name),
-                    path: entry.path(),
+                    path,
                     size_bytes: metadata.len(),
                     modified: metadata.modified().map_err(failed)?,
                 });

@@ -336,7 +336,7 @@ impl Pond {
     /// `Corrupt`, `Io`: those of reading the oplog.
     pub async fn rows_of(&self, nodes: &[NodeId]) -> Result<Vec<OplogEntry>> {
         let scan = Scan::all().of_nodes(nodes.iter().copied()).without_content();
-        self.collect_rows(scan, |_| true).await
+        self.rows(scan).await?.try_concat().await
     }
 
     /// Returns the nodes that ever got a row at `path`: those that are or were there.
@@ -377,22 +377,7 @@ impl Pond {
     /// # Errors
     /// `Corrupt`, `Io`: those of reading the oplog.
     pub async fn rows(&self, scan: Scan) -> Result<BoxStream<'static, Result<Vec<OplogEntry>>>> {
-        let mut state = self.inner.state.lock().await;
-        self.catch_up(&mut state, false).await?;
-        Ok(self.inner.oplog.rows(&state.table.files, scan))
-    }
-
-    async fn collect_rows(
-        &self,
-        scan: Scan,
-        wanted: impl Fn(&OplogEntry) -> bool,
-    ) -> Result<Vec<OplogEntry>> {
-        let mut found = Vec::new();
-        let mut rows = self.rows(scan).await?;
-        while let Some(batch) = rows.try_next().await? {
-            found.extend(batch.into_iter().filter(|row| wanted(row)));
-        }
-        Ok(found)
+        Ok(self.inner.oplog.rows(&self.table().await?.files, scan))
     }
 
     /// Begins a transaction on the newest snapshot.

@@ -286,6 +286,24 @@ impl Snapshot {
         Ok(Located::Found(entry))
     }
 
+    /// Finds where `path` leads, the last link followed, too, and by which path that is.
+    ///
+    /// # Errors
+    /// `Invalid` for a loop of symlinks.
+    pub fn follow(&self, path: &PondPath) -> Result<(PondPath, Located)> {
+        let mut at = path.clone();
+        for _ in 0..SYMLINKS_MAX {
+            match self.locate(&at)? {
+                Located::Found(entry) if entry.entry_type == EntryType::Symlink => {
+                    let (parent, _) = at.split().unwrap_or((PondPath::root(), ""));
+                    at = parent.join(&symlink_target(&entry)?)?;
+                }
+                located => return Ok((at, located)),
+            }
+        }
+        Err(Error::invalid(format!("'{path}' is a loop of symbolic links")))
+    }
+
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
         if let Some(value) = self.overlay.get(key) {
             return Ok(value.clone());

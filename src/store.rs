@@ -10,7 +10,7 @@
 //! A put that must not replace is one `link`, which the kernel makes atomic across processes.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::ops::Range;
 use std::path::{Path as FsPath, PathBuf};
@@ -220,6 +220,23 @@ fn staging_path(dest: &FsPath) -> PathBuf {
 
 fn parent_of(path: &FsPath) -> &FsPath {
     path.parent().expect("an object lies below the store's directory")
+}
+
+/// Returns what is in `dir`, in no order: nothing if it does not exist. What goes meanwhile is left out.
+pub(crate) fn list_dir(dir: &FsPath) -> io::Result<Vec<(PathBuf, Metadata)>> {
+    let listing = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        listing => listing?,
+    };
+    let mut found = Vec::new();
+    for entry in listing {
+        let entry = entry?;
+        match entry.metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            metadata => found.push((entry.path(), metadata?)),
+        }
+    }
+    Ok(found)
 }
 
 /// Makes `dir` and what is missing above it, each synced into its parent.

@@ -28,7 +28,7 @@ use crate::entry::{EntryType, OplogEntry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{TableFormat, detect_temporal};
 use crate::path::PondPath;
-use crate::snapshot::{Located, SYMLINKS_MAX, Snapshot, symlink_target};
+use crate::snapshot::{Located, Snapshot};
 use crate::tree::{Change, Edit, WriteMode, past};
 
 /// What is written, and what becomes of the file that is there.
@@ -50,7 +50,7 @@ impl Write {
         context: &PondContext,
         snapshot: &Arc<Snapshot>,
     ) -> Result<Option<Target>> {
-        let (path, located) = follow(snapshot, &self.path)?;
+        let (path, located) = snapshot.follow(&self.path)?;
         let verb = self.kind.verb();
         let before = match located {
             Located::Found(entry) => entry,
@@ -164,21 +164,6 @@ impl Write {
 fn no_format(path: &PondPath) -> Error {
     Error::invalid(format!("'{path}': its name tells no format"))
         .with_hint("name it .table, .series, .csv, .json, .parquet or .arrow")
-}
-
-/// Follows a link to where a path leads in the stored tree.
-fn follow(snapshot: &Snapshot, path: &PondPath) -> Result<(PondPath, Located)> {
-    let mut path = path.clone();
-    for _ in 0..SYMLINKS_MAX {
-        match snapshot.locate(&path)? {
-            Located::Found(entry) if entry.entry_type == EntryType::Symlink => {
-                let (parent, _) = path.split().unwrap_or((PondPath::root(), ""));
-                path = parent.join(&symlink_target(&entry)?)?;
-            }
-            located => return Ok((path, located)),
-        }
-    }
-    Err(Error::invalid(format!("'{path}' is a loop of symbolic links")))
 }
 
 impl Target {

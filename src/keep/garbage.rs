@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::namespace::Namespace;
 use crate::oplog::{Scan, TableState};
 use crate::pond::Pond;
+use crate::store::list_dir;
 
 /// How long to wait for transactions under way.
 const LOCK_WAIT: Duration = Duration::from_secs(60);
@@ -217,25 +218,13 @@ impl Found {
 /// Returns the files in `dir`, without those below; none if it does not exist.
 fn files_in(dir: &Path) -> Result<Vec<Found>> {
     let failed = |error| Error::io(dir.display(), error);
-    let listing = match std::fs::read_dir(dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        listing => listing.map_err(failed)?,
-    };
     let now = SystemTime::now();
     let mut files = Vec::new();
-    for entry in listing {
-        let entry = entry.map_err(failed)?;
-        let metadata = match entry.metadata() {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            metadata => metadata.map_err(failed)?,
-        };
+    for (path, metadata) in list_dir(dir).map_err(failed)? {
         if metadata.is_file() {
             let modified = metadata.modified().map_err(failed)?;
-            files.push(Found {
-                path: entry.path(),
-                size_bytes: metadata.len(),
-                age: now.duration_since(modified).unwrap_or_default(),
-            });
+            let age = now.duration_since(modified).unwrap_or_default();
+            files.push(Found { path, size_bytes: metadata.len(), age });
         }
     }
     Ok(files)

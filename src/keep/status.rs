@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::oplog::{CHECKPOINT_COMMITS, Scan};
 use crate::pond::Pond;
 use crate::snapshot::Snapshot;
+use crate::store::list_dir;
 
 /// What is in a pond, and how much room it takes. Sizes are in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -150,21 +151,13 @@ fn size_of_dir(dir: &Path) -> Result<(u64, u64)> {
     let (mut count, mut size_bytes) = (0, 0);
     let mut waiting = vec![dir.to_owned()];
     while let Some(at) = waiting.pop() {
-        let failed = |error| Error::io(at.display(), error);
-        let listing = match std::fs::read_dir(&at) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            listing => listing.map_err(failed)?,
-        };
-        for entry in listing {
-            let entry = entry.map_err(failed)?;
-            match entry.metadata() {
-                Ok(metadata) if metadata.is_dir() => waiting.push(entry.path()),
-                Ok(metadata) => {
-                    count += 1;
-                    size_bytes += metadata.len();
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(failed(error)),
+        let listed = list_dir(&at).map_err(|error| Error::io(at.display(), error))?;
+        for (path, metadata) in listed {
+            if metadata.is_dir() {
+                waiting.push(path);
+            } else {
+                count += 1;
+                size_bytes += metadata.len();
             }
         }
     }

@@ -22,7 +22,7 @@ use crate::format::APPEND_TARGET_ROWS;
 use crate::keep::Upkeep;
 use crate::path::PondPath;
 use crate::pond::At;
-use crate::snapshot::{Located, SYMLINKS_MAX, Snapshot, symlink_target};
+use crate::snapshot::{Located, Snapshot};
 use crate::transaction::{self, NodeContent, Transaction};
 
 /// Changes that will become visible together.
@@ -458,7 +458,7 @@ impl Edit {
         path: &PondPath,
         mode: WriteMode,
     ) -> Result<(PondPath, Option<OplogEntry>)> {
-        let (at, located) = follow(self.transaction.view(), path)?;
+        let (at, located) = self.transaction.view().follow(path)?;
         match located {
             Located::Found(entry) => {
                 if mode == WriteMode::Create {
@@ -563,7 +563,7 @@ impl Edit {
             Some(_) => self.tree.past_root(source.clone()),
             None => self.tree.root(source.clone()),
         };
-        let (from, located) = follow(&source, from)?;
+        let (from, located) = source.follow(from)?;
         let entry = match (located, at) {
             (Located::Found(entry), _) => entry,
             (Located::Dynamic { .. }, _) => {
@@ -703,21 +703,6 @@ impl Edit {
         }
         Ok(())
     }
-}
-
-/// Finds where `path` leads, the last link followed, too, and by which path that is.
-fn follow(view: &Snapshot, path: &PondPath) -> Result<(PondPath, Located)> {
-    let mut at = path.clone();
-    for _ in 0..SYMLINKS_MAX {
-        match view.locate(&at)? {
-            Located::Found(entry) if entry.entry_type == EntryType::Symlink => {
-                let (parent, _) = at.split().unwrap_or((PondPath::root(), ""));
-                at = parent.join(&symlink_target(&entry)?)?;
-            }
-            located => return Ok((at, located)),
-        }
-    }
-    Err(Error::invalid(format!("'{path}' is a loop of symbolic links")))
 }
 
 fn is_directory(entry: &OplogEntry) -> bool {

@@ -202,11 +202,8 @@ impl Tree {
             _ => return Ok(()),
         };
         let mut inputs = Vec::with_capacity(files.len());
-        let mut expected = BTreeMap::<i64, i64>::new();
+        let expected = rows_by_version(files.iter().flat_map(|file| &file.runs));
         for SeriesFile { part, runs, .. } in files {
-            for (version, rows) in &runs {
-                *expected.entry(*version).or_default() += rows;
-            }
             for source in stored_sources(blobs, path, snapshot, entry, part.versions)? {
                 inputs.push(MergeFile { source, runs: runs.clone() });
             }
@@ -222,13 +219,7 @@ impl Tree {
         let (facts, merged) = merge.finish()?;
         // Versions without rows have no run.
         let segment = Segment { from: first, to: last, ..merged };
-        let mut found = BTreeMap::<i64, i64>::new();
-        for (version, rows) in &segment.runs {
-            *found.entry(*version).or_default() += rows;
-        }
-        expected.retain(|_, rows| *rows > 0);
-        found.retain(|_, rows| *rows > 0);
-        if found != expected {
+        if rows_by_version(&segment.runs) != expected {
             return Err(Error::corrupt(format!(
                 "versions {first} to {last} have other numbers of rows than the oplog says"
             ))
@@ -239,6 +230,15 @@ impl Tree {
         edit.transaction.merge(entry, segment, content)?;
         edit.commit().await.map(drop)
     }
+}
+
+/// Adds up the rows of each version that has any.
+fn rows_by_version<'a>(runs: impl IntoIterator<Item = &'a (i64, i64)>) -> BTreeMap<i64, i64> {
+    let mut rows_of = BTreeMap::<i64, i64>::new();
+    for (version, rows) in runs.into_iter().filter(|(_, rows)| *rows > 0) {
+        *rows_of.entry(*version).or_default() += rows;
+    }
+    rows_of
 }
 
 /// One file of a series, and whose rows are in it.

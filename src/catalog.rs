@@ -16,8 +16,13 @@
 //! target of a CREATE or lists the columns of everything. Why it could not be opened is kept, and
 //! `Binding::error_of` gives it to whoever finds the name in a FROM.
 //!
+//! A derived node is planned by the binding of the statement that reads it (`derived.rs`), once for
+//! each statement, and inlined.
+//!
 //! The listing behind `information_schema` is bounded ([`LISTED_TABLES_MAX`]): stored nodes, and the
 //! first level of dynamic directories, none of them opened as tables.
+
+mod derived;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -41,6 +46,7 @@ use crate::path::{PondPath, is_glob};
 use crate::snapshot::Snapshot;
 use crate::tree::Tree;
 use crate::tree::past::InTime;
+pub(crate) use derived::moment;
 
 /// The name of the catalog.
 pub const CATALOG: &str = "pond";
@@ -58,8 +64,12 @@ const GLOB_OPENS: usize = 16;
 const KEPT_ERRORS_MAX: usize = 64;
 
 /// Makes the session that opens tables: bound to the same binding, so that what a table is made of
-/// resolves as the statement does.
-pub(crate) type OpenSession = Box<dyn Fn(&Arc<Binding>) -> Result<SessionState> + Send + Sync>;
+/// resolves as the statement does. With `true`, it has all functions there are.
+pub(crate) type OpenSession =
+    Arc<dyn Fn(&Arc<Binding>, bool) -> Result<SessionState> + Send + Sync>;
+
+/// The tables that were opened, or why they could not be, by path.
+type Opened = HashMap<String, Result<Arc<dyn TableProvider>>>;
 
 /// What names mean to one statement, or to all statements of a foreign session.
 pub(crate) struct Binding {
@@ -70,8 +80,12 @@ pub(crate) struct Binding {
     directory: Option<PondPath>,
     /// Names that stand for a path, as `source` in a query about one file.
     aliases: Vec<(String, PondPath)>,
+    /// Whether it is a stored query that is bound: the session's own tables are not there then.
+    is_stored: bool,
     session: OpenSession,
-    opened: Mutex<HashMap<String, Result<Arc<dyn TableProvider>>>>,
+    opened: Arc<Mutex<Opened>>,
+    /// What all bindings of one statement share.
+    derived: Arc<derived::Statement>,
     listing: Mutex<Listed>,
     is_used: AtomicBool,
 }
@@ -85,6 +99,7 @@ struct Listed {
     tables: Option<Arc<Listing>>,
 }
 
+#[derive(Clone)]
 struct Pinned {
     snapshot: Arc<Snapshot>,
     root: Arc<dyn Directory>,
@@ -115,8 +130,10 @@ impl Binding {
             pinned: Some(Pinned { snapshot, root }),
             directory: Some(directory),
             aliases,
+            is_stored: false,
             session,
-            opened: Mutex::default(),
+            opened: Arc::default(),
+            derived: Arc::default(),
             listing: Mutex::new(listed),
             is_used: AtomicBool::new(false),
         })
@@ -129,8 +146,10 @@ impl Binding {
             pinned: None,
             directory: None,
             aliases: Vec::new(),
+            is_stored: false,
             session,
-            opened: Mutex::default(),
+            opened: Arc::default(),
+            derived: Arc::default(),
             listing: Mutex::default(),
             is_used: AtomicBool::new(false),
         })
@@ -276,7 +295,7 @@ impl Binding {
         let place = self.in_time(path).await?;
         match lookup(&place.root, &place.path).await? {
             Some(Node::File(file)) => {
-                let session = (self.session)(self)?;
+                let session = (self.session)(self, false)?;
                 file.table(&session).await.map(Some)
             }
             Some(_) => Err(not_a_table(path)),
@@ -299,12 +318,30 @@ impl Binding {
                 format!("see what is there: ls('{}')", Glob::parse(pattern.as_str())?.base()),
             ));
         }
-        let session = (self.session)(self)?;
-        let opens: Vec<_> =
-            paths.iter().map(|path| open_sources(root, path, pattern, &session)).collect();
-        let sources: Vec<Vec<TableSource>> =
+        let session = (self.session)(self, false)?;
+        let opens: Vec<_> = paths.iter().map(|path| open_match(root, path, &session)).collect();
+        let matches: Vec<Match> =
             futures::stream::iter(opens).buffered(GLOB_OPENS).try_collect().await?;
-        format::open_table(&session, sources.concat()).await
+        let mut sources = Vec::new();
+        let mut views = Vec::new();
+        for found in matches {
+            match found {
+                Match::Files(files) => sources.extend(files),
+                Match::View(path) => views.push(path),
+            }
+        }
+        if views.is_empty() {
+            return format::open_table(&session, sources).await;
+        }
+        let mut tables = Vec::with_capacity(views.len() + 1);
+        if !sources.is_empty() {
+            tables.push(format::open_table(&session, sources).await?);
+        }
+        for path in views {
+            // A view may read globs in turn.
+            tables.push(Box::pin(self.require_table(&path)).await?);
+        }
+        derived::union(pattern, tables)
     }
 
     /// Lists tables for `information_schema`, children of dynamic directories included.
@@ -414,20 +451,23 @@ fn not_a_table(path: &PondPath) -> Error {
     ))
 }
 
+/// One match of a glob.
+enum Match {
+    Files(Vec<TableSource>),
+    View(PondPath),
+}
+
 /// Opens one match of a glob; nothing for a link to a directory.
-async fn open_sources(
+async fn open_match(
     root: &Arc<dyn Directory>,
     path: &PondPath,
-    pattern: &PondPath,
     session: &SessionState,
-) -> Result<Vec<TableSource>> {
-    let Node::File(file) = resolve(root, path).await? else { return Ok(Vec::new()) };
-    match file.table_sources(session).await? {
-        Some(sources) => Ok(sources),
-        None => Err(Error::unsupported(format!(
-            "'{path}' matches '{pattern}', but is no file with rows of its own"
-        ))),
-    }
+) -> Result<Match> {
+    let Node::File(file) = resolve(root, path).await? else { return Ok(Match::Files(Vec::new())) };
+    Ok(match file.table_sources(session).await? {
+        Some(sources) => Match::Files(sources),
+        None => Match::View(path.clone()),
+    })
 }
 
 /// Returns the files that match an absolute pattern, in the order of their paths. Wildcards do not
@@ -644,6 +684,7 @@ impl SchemaProvider for DefaultSchema {
 
     async fn table(&self, name: &str) -> EngineResult<Option<Arc<dyn TableProvider>>> {
         if !name.starts_with('/')
+            && !self.binding.is_stored
             && let Some(table) = self.inner.table(name).await?
         {
             return Ok(Some(table));

@@ -38,8 +38,12 @@ pub async fn register(context: &SessionContext, tree: Tree) -> Result<()> {
     let session = context.state_weak_ref();
     let binding = Binding::unpinned(
         tree.clone(),
-        Box::new(move |_| match session.upgrade() {
-            Some(session) => Ok(session.read().clone()),
+        Arc::new(move |binding, _| match session.upgrade() {
+            Some(session) => {
+                let mut state = session.read().clone();
+                bind(&mut state, binding);
+                Ok(state)
+            }
             None => Err(Error::invalid("the session is gone")),
         }),
     );

@@ -15,8 +15,9 @@
 //! | storage | [`store`], [`blob`], [`index`], [`oplog`] | bytes that last; rows in a Delta table |
 //! | file system | [`snapshot`], [`transaction`], [`pond`], [`keep`] | the tree at one transaction; how it changes; housekeeping |
 //! | nodes | [`mod@format`], [`node`], [`cache`] | what a directory, a file, a table is |
+//! | language | [`sql`] | texts to statements |
 //! | dynamic nodes | [`factory`], [`tree`] | how nodes are opened, whatever makes them |
-//! | SQL | [`catalog`], [`table_fn`], [`sql`], [`context`], [`embed`] | names to tables, statements to verbs |
+//! | SQL | [`catalog`], [`table_fn`], [`context`], [`embed`] | names to tables, statements to verbs |
 //! | user interface | [`output`], and the shell (`cli`, `repl`) | terminals |
 //!
 //! # The life of a statement
@@ -105,6 +106,8 @@ pub mod transaction;
 pub mod cache;
 pub mod format;
 pub mod node;
+// language
+pub mod sql;
 // dynamic nodes
 pub mod factory;
 pub mod tree;
@@ -112,7 +115,6 @@ pub mod tree;
 pub mod catalog;
 pub mod context;
 pub mod embed;
-pub mod sql;
 pub mod table_fn;
 // user interface
 pub mod output;

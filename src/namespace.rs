@@ -27,7 +27,7 @@ use crate::oplog::{Commit, TableState};
 use crate::snapshot::Snapshot;
 
 /// Changes whenever a structure in the file does.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// A small layer with fewer entries than this stays one.
 const SMALL_ENTRIES_MIN: usize = 1024;
 

@@ -3,7 +3,7 @@
 //! The tree is a sorted map of bytes to bytes, kept in layers: immutable [`Index`] files in the cache,
 //! which may hold millions of nodes and are read only where they are asked, and over them an in-memory
 //! overlay of what came since, which is a persistent map, so that copying a snapshot and changing the
-//! copy costs nothing to the original. Five kinds of keys:
+//! copy costs nothing to the original. Six kinds of keys:
 //!
 //! ```text
 //! 1 | parent id | name      → the newest row of the node called so there
@@ -11,6 +11,7 @@
 //! 3 | node id | version     → the newest row of that version of a series
 //! 4 | node id | version     → a merged file of a series, by the first version in it
 //! 5 | node id               → the bytes of a static file, unless they are few
+//! 6 | node id               → nothing: the node is dynamic
 //! ```
 //!
 //! Bytes are kept apart so that a listing need not read what is in the files.
@@ -115,7 +116,7 @@ impl Snapshot {
         }
         if row.deleted {
             self.overlay.insert(id_key, None);
-            for prefix in [VERSION, SEGMENT, CONTENT] {
+            for prefix in [VERSION, SEGMENT, CONTENT, DYNAMIC] {
                 self.remove_all(node_key(prefix, row.node_id))?;
             }
             return Ok(());
@@ -138,6 +139,12 @@ impl Snapshot {
                 encode(row)?
             }
         };
+        let dynamic_key = node_key(DYNAMIC, row.node_id);
+        if row.dynamic_factory().is_some() {
+            self.overlay.insert(dynamic_key, Some(Bytes::new()));
+        } else if row.version > 1 && self.get(&dynamic_key)?.is_some() {
+            self.overlay.insert(dynamic_key, None);
+        }
         if row.entry_type == EntryType::FileSeries {
             self.overlay.insert(version_key(row.node_id, row.version), Some(value.clone()));
         }
@@ -246,6 +253,29 @@ impl Snapshot {
         }
         names.reverse();
         Ok(Some(names.iter().fold(PondPath::root(), |path, name| path.child(name))))
+    }
+
+    /// Returns the dynamic nodes in the tree, with their paths, in the order in which they were made.
+    ///
+    /// # Errors
+    /// `Corrupt`, `Io`: those of the cache.
+    pub fn dynamic_nodes(&self) -> Result<Vec<(PondPath, OplogEntry)>> {
+        let mut nodes = Vec::new();
+        for pair in self.pairs(vec![DYNAMIC]) {
+            let (key, _) = pair?;
+            let id: [u8; 16] = key[1..]
+                .try_into()
+                .map_err(|_| Error::corrupt("namespace snapshot: the key of a dynamic node"))?;
+            let id = NodeId::from_bytes(id);
+            // What is below a removed directory is in no tree.
+            let Some(path) = self.path_of(id)? else { continue };
+            if let Located::Found(entry) = self.locate(&path)?
+                && entry.node_id == id
+            {
+                nodes.push((path, entry));
+            }
+        }
+        Ok(nodes)
     }
 
     /// Finds where `path` leads; symlinks are followed but for the last name.
@@ -422,6 +452,7 @@ const PLACE: u8 = 2;
 const VERSION: u8 = 3;
 const SEGMENT: u8 = 4;
 const CONTENT: u8 = 5;
+const DYNAMIC: u8 = 6;
 
 /// The longest bytes of a file that stay with its row.
 const CONTENT_BYTES_MAX: usize = 256;

@@ -3,6 +3,7 @@
 use clap::Args;
 use pond::ErrorKind;
 use pond::node::expand;
+use pond::tree::DropNodes;
 
 use super::args::Message;
 use super::{Outcome, Shell, change, pond_path, serve};
@@ -21,6 +22,10 @@ pub struct Rm {
     /// A path that does not exist is no error
     #[arg(short, long)]
     force: bool,
+
+    /// Also remove the nodes that read what is removed
+    #[arg(long)]
+    cascade: bool,
 
     /// Show what would go, and change nothing
     #[arg(long)]
@@ -51,7 +56,12 @@ impl Rm {
                     Err(error) => return Err(error),
                 }
             }
-            edit.drop_nodes(&paths, self.force, self.recursive).await?;
+            let drop = DropNodes {
+                if_exists: self.force,
+                recursive: self.recursive,
+                cascade: self.cascade,
+            };
+            edit.drop_nodes(&paths, drop).await?;
             if self.dry_run {
                 return change::print_diff(shell, &edit.diff()?).await;
             }

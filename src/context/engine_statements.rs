@@ -24,7 +24,7 @@ use crate::factory::{Factory, OptionKind};
 use crate::node::{Node, lookup};
 use crate::path::PondPath;
 use crate::snapshot::Snapshot;
-use crate::tree::{CreateMode, NewNode};
+use crate::tree::{CreateMode, DropNodes, NewNode};
 
 /// Formats that the engine reads from host files by itself.
 const HOST_FORMATS: &[&str] = &["PARQUET", "CSV", "JSON", "NDJSON", "AVRO", "ARROW"];
@@ -82,8 +82,9 @@ impl PondContext {
                 self.check_droppable(&paths, kind).await?;
                 // CASCADE takes a schema's tables with it, as RECURSIVE does a directory's children.
                 let recursive = *cascade && *kind == ObjectType::Schema;
+                let drop = DropNodes { if_exists: *if_exists, recursive, cascade: *cascade };
                 let mut work = self.work(text.to_owned()).await?;
-                let changes = work.edit().drop_nodes(&paths, *if_exists, recursive).await?;
+                let changes = work.edit().drop_nodes(&paths, drop).await?;
                 Ok(Some(Output::changes(&work.finish(changes).await?)?))
             }
             SqlStatement::ShowColumns { show_options, .. } => {

@@ -234,7 +234,13 @@ impl PondContext {
             snapshot,
             self.directory(),
             aliases,
-            Box::new(move |binding| Ok(context.lean().bound(binding))),
+            Arc::new(move |binding, complete| {
+                let lean = context.lean();
+                if complete {
+                    lean.complete();
+                }
+                Ok(lean.bound(binding))
+            }),
         )
     }
 
@@ -272,7 +278,7 @@ impl PondContext {
             Planned::Rows(_) => Err(Error::invalid("the statement writes nothing")),
             Planned::Node(new) => {
                 let mut work = self.work(text.to_owned()).await?;
-                let change = work.edit().create_node(new).await?;
+                let change = self.make(work.edit(), new).await?;
                 Output::changes(&work.finish(vec![change]).await?)
             }
             Planned::Session(plan) => self.run_in_session(plan, &state).await,

@@ -5,16 +5,20 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, StringArray, StringViewArray};
 use datafusion::arrow::compute::{filter_record_batch, like};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use serde_json::{Map, Value};
 
 use super::{Output, PondContext};
 use crate::error::{Error, ErrorKind, Result};
-use crate::factory::{Config, Factory};
+use crate::factory::sql_derived::SOURCE_ALIASES;
+use crate::factory::{Config, Factory, FactoryRef, OptionKind};
 use crate::node::{Node, lookup, resolve};
 use crate::path::PondPath;
-use crate::sql::{AlterNodeChange, CreateNode, Describe, NodeStatement, Show, create_node_sql};
+use crate::sql::{
+    self, AlterNodeChange, CreateNode, Describe, NodeParts, NodeStatement, Show, create_node_sql,
+};
 use crate::table_fn::{factories, nodes, pond_log};
 use crate::tree::past::InTime;
-use crate::tree::{AlterNode, Change, CreateMode, NewNode, StoredNode};
+use crate::tree::{AlterNode, Change, CreateMode, DropNodes, Edit, NewNode, StoredNode};
 
 impl PondContext {
     pub(super) async fn execute_node(
@@ -29,15 +33,9 @@ impl PondContext {
             }
             NodeStatement::Drop { paths, if_exists, recursive, cascade } => {
                 let paths = self.paths(&paths)?;
-                if let Some(word) = cascade {
-                    return Err(Error::unsupported(format!(
-                        "'{}': DROP NODE takes no {word}",
-                        paths[0]
-                    ))
-                    .with_hint("no node depends on another one yet: leave it out"));
-                }
                 let mut work = self.work(text).await?;
-                let changes = work.edit().drop_nodes(&paths, if_exists, recursive).await?;
+                let drop = DropNodes { if_exists, recursive, cascade };
+                let changes = work.edit().drop_nodes(&paths, drop).await?;
                 Output::changes(&work.finish(changes).await?)
             }
             NodeStatement::Refresh { paths } => self.refresh(&self.paths(&paths)?).await,
@@ -49,6 +47,7 @@ impl PondContext {
             }
             NodeStatement::Show(show) => self.show(show).await,
             NodeStatement::Describe(describe) => self.describe(describe).await,
+            NodeStatement::ExplainNode { path } => self.explain_node(&self.path(&path)?).await,
             NodeStatement::Use { path } => {
                 self.change_directory(&self.path(&path)?).await?;
                 Ok(Output::done())
@@ -75,19 +74,103 @@ impl PondContext {
         let path = self.path(&create.path)?;
         let mode = CreateMode::of_clauses(&path, create.if_not_exists, create.or_replace)?;
         let factory = self.tree().factories().require(&create.factory)?;
-        if let Some(clause) = create.unused.first() {
-            return Err(takes_no(&path, &*factory, clause));
-        }
-        let new = NewNode {
-            path,
-            factory: create.factory,
-            options: create.options,
-            mode,
-            comment: create.comment,
-        };
+        let options = self.options_of(&path, &*factory, &create)?;
+        let new = NewNode { path, factory: create.factory, options, mode, comment: create.comment };
         let mut work = self.work(text).await?;
-        let change = work.edit().create_node(new).await?;
+        let change = self.make(work.edit(), new).await?;
         Output::changes(&work.finish(vec![change]).await?)
+    }
+
+    /// Makes a dynamic node as a transaction of its own, or as a step of the open one; a query is
+    /// planned before. `message` is kept with it.
+    ///
+    /// # Errors
+    /// Those of [`Edit::create_node`], and what is wrong with the query.
+    pub async fn create_node(&self, new: NewNode, message: String) -> Result<Change> {
+        let mut work = self.work(message).await?;
+        let change = self.make(work.edit(), new).await?;
+        let mut changes = work.finish(vec![change]).await?;
+        Ok(changes.pop().expect("one verb reports one change"))
+    }
+
+    /// Makes a dynamic node, and plans it if it is a query. The work is given up where this fails.
+    pub(super) async fn make(&self, edit: &mut Edit, new: NewNode) -> Result<Change> {
+        let change = edit.create_node(new).await?;
+        self.check_plan_of(edit, &change).await?;
+        Ok(change)
+    }
+
+    /// Plans a node that was made or altered, so that a query that does not work is never stored.
+    async fn check_plan_of(&self, edit: &Edit, change: &Change) -> Result<()> {
+        let snapshot = edit.snapshot();
+        let node = self.tree().stored(&snapshot, &change.path)?;
+        let is_table = node.is_some_and(|node| {
+            node.entry.dynamic_factory().is_some() && node.entry.entry_type.is_file()
+        });
+        if is_table && change.is_written() {
+            let binding = self.bind_to(snapshot, Vec::new());
+            binding.require_table(&change.path).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns the options of a new node: those in WITH, and the clauses that stand for some.
+    fn options_of(
+        &self,
+        path: &PondPath,
+        factory: &dyn Factory,
+        create: &CreateNode,
+    ) -> Result<Vec<(String, Value)>> {
+        let clauses = [
+            ("FROM", OptionKind::PondPaths, sources_value(&create.sources)?),
+            ("REFRESH EVERY", OptionKind::Duration, create.refresh.clone().map(Value::String)),
+            ("AS", OptionKind::Query, create.query.clone().map(Value::String)),
+        ];
+        let mut options = create.options.clone();
+        for (clause, kind, value) in clauses {
+            let Some(value) = value else { continue };
+            let Some(spec) = factory.options().iter().find(|spec| spec.kind == kind) else {
+                return Err(takes_no(path, factory, clause));
+            };
+            options.push((spec.name.to_owned(), value));
+        }
+        self.absolute(factory, options)
+    }
+
+    /// Makes the relative paths in options absolute.
+    fn absolute(
+        &self,
+        factory: &dyn Factory,
+        mut options: Vec<(String, Value)>,
+    ) -> Result<Vec<(String, Value)>> {
+        let kind_of = |name: &str| {
+            let spec = factory.options().iter().find(|spec| spec.name.eq_ignore_ascii_case(name));
+            spec.map(|spec| spec.kind)
+        };
+        let mut aliases: Vec<String> = SOURCE_ALIASES.iter().map(|&name| name.to_owned()).collect();
+        for (name, value) in &mut options {
+            match (kind_of(name), value) {
+                (Some(OptionKind::PondPath | OptionKind::PondPaths), Value::String(path)) => {
+                    *path = self.path(path)?.to_string();
+                }
+                (Some(OptionKind::PondPaths), Value::Object(paths)) => {
+                    aliases = paths.keys().cloned().collect();
+                    for path in paths.values_mut() {
+                        if let Value::String(path) = path {
+                            *path = self.path(path)?.to_string();
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        let aliases: Vec<&str> = aliases.iter().map(String::as_str).collect();
+        for (name, value) in &mut options {
+            if let (Some(OptionKind::Query), Value::String(query)) = (kind_of(name), value) {
+                *query = sql::absolute(query, &self.directory(), &aliases)?;
+            }
+        }
+        Ok(options)
     }
 
     async fn alter(
@@ -105,34 +188,59 @@ impl PondContext {
             let change = Change { status: "unchanged", txn: None, path: path.clone() };
             return Output::changes(&[change]);
         }
-        if change == AlterNodeChange::Query {
-            return Err(self.no_query(path).await);
-        }
+        let change = match change {
+            AlterNodeChange::Rename(to) => {
+                let to = self.path(&to)?;
+                let mut work = self.work(text).await?;
+                let change = work.edit().rename(path, &to).await?;
+                return Output::changes(&work.finish(vec![change]).await?);
+            }
+            AlterNodeChange::Reset(names) => AlterNode::Reset(names),
+            AlterNodeChange::Comment(comment) => AlterNode::Comment(comment),
+            AlterNodeChange::Set(options) => {
+                let factory = self.factory_of(path).await?;
+                AlterNode::Set(self.absolute(&*factory, options)?)
+            }
+            AlterNodeChange::Query(query) => {
+                let factory = self.factory_of(path).await?;
+                let specs = factory.options();
+                let Some(spec) = specs.iter().find(|spec| spec.kind == OptionKind::Query) else {
+                    return Err(takes_no(path, &*factory, "AS"));
+                };
+                let aliases = self.aliases_of(path).await?;
+                let aliases: Vec<&str> = aliases.iter().map(String::as_str).collect();
+                let query = sql::absolute(&query, &self.directory(), &aliases)?;
+                AlterNode::Set(vec![(spec.name.to_owned(), Value::String(query))])
+            }
+        };
+        let is_comment = matches!(change, AlterNode::Comment(_));
         let mut work = self.work(text).await?;
         let edit = work.edit();
-        let change = match change {
-            AlterNodeChange::Set(options) => edit.alter_node(path, AlterNode::Set(options)).await,
-            AlterNodeChange::Reset(names) => edit.alter_node(path, AlterNode::Reset(names)).await,
-            AlterNodeChange::Comment(comment) => {
-                edit.alter_node(path, AlterNode::Comment(comment)).await
-            }
-            AlterNodeChange::Rename(to) => edit.rename(path, &self.path(&to)?).await,
-            AlterNodeChange::Query => unreachable!("refused above"),
-        };
-        Output::changes(&work.finish(vec![change?]).await?)
+        let change = edit.alter_node(path, change).await?;
+        if !is_comment {
+            self.check_plan_of(edit, &change).await?;
+        }
+        Output::changes(&work.finish(vec![change]).await?)
     }
 
-    /// Makes the error for a query that a node is given.
-    async fn no_query(&self, path: &PondPath) -> Error {
-        let factory = match self.require(path).await {
-            Ok(node) => node.entry.dynamic_factory().map(str::to_owned),
-            Err(error) => return error,
-        };
-        match factory.map(|factory| self.tree().factories().require(&factory)) {
-            Some(Ok(factory)) => takes_no(path, &*factory, "AS"),
-            Some(Err(error)) => error,
-            None => Error::unsupported(format!("'{path}' is static: it has no query")),
+    /// Returns the factory of the dynamic node at `path`.
+    async fn factory_of(&self, path: &PondPath) -> Result<FactoryRef> {
+        match self.require(path).await?.entry.dynamic_factory() {
+            Some(factory) => self.tree().factories().require(factory),
+            None => Err(Error::unsupported(format!("'{path}' is static: it has no options"))
+                .with_hint("ALTER NODE changes nodes that a factory makes")),
         }
+    }
+
+    /// Returns the names that the query of the node at `path` may have for its sources.
+    async fn aliases_of(&self, path: &PondPath) -> Result<Vec<String>> {
+        let node = self.require(path).await?;
+        let config = Config::from_json(node.entry.content.as_deref().unwrap_or_default())?;
+        let named = config.iter().find_map(|(_, value)| value.as_object());
+        Ok(match named {
+            Some(named) => named.keys().cloned().collect(),
+            None => SOURCE_ALIASES.iter().map(|&name| name.to_owned()).collect(),
+        })
     }
 
     async fn refresh(&self, paths: &[PondPath]) -> Result<Output> {
@@ -166,7 +274,7 @@ impl PondContext {
             Show::Factories => Output::rows(factories::factories_batch(self.tree().factories())?),
             Show::Log => Output::rows(pond_log::log_rows(&*self.bind(Vec::new()).await?).await?),
             Show::CreateNode(path) => self.show_create(&self.path(&path)?).await,
-            Show::Lineage(path) => {
+            Show::Lineage { path, .. } => {
                 let path = self.path(&path)?;
                 resolve(&self.bind(Vec::new()).await?.root().await?, &path).await?;
                 Err(Error::unsupported(format!("'{path}': SHOW LINEAGE is not there yet"))
@@ -188,11 +296,46 @@ impl PondContext {
         };
         let config = Config::from_json(entry.content.as_deref().unwrap_or_default())
             .map_err(|error| error.context(format!("'{path}'")))?;
-        let sql = create_node_sql(&node.path, factory, &config, entry.comment().as_deref());
+        let comment = entry.comment();
+        let specs = self.tree().factories().get(factory);
+        let specs = specs.as_ref().map_or(&[][..], |factory| factory.options());
+        let kind_of =
+            |name: &str| specs.iter().find(|spec| spec.name == name).map(|spec| spec.kind);
+        let mut parts = NodeParts {
+            path: node.path.as_str(),
+            factory,
+            comment: comment.as_deref(),
+            ..NodeParts::default()
+        };
+        for (name, value) in config.iter() {
+            match (kind_of(name), value) {
+                (Some(OptionKind::Query), Value::String(query)) => parts.query = Some(query),
+                (Some(OptionKind::Duration), Value::String(refresh)) => {
+                    parts.refresh = Some(refresh);
+                }
+                (Some(OptionKind::PondPaths), Value::String(path)) => {
+                    parts.sources.push((path.clone(), None));
+                }
+                (Some(OptionKind::PondPaths), Value::Object(paths)) => {
+                    parts.sources.extend(paths.iter().map(|(alias, path)| {
+                        (path.as_str().unwrap_or_default().to_owned(), Some(alias.clone()))
+                    }));
+                }
+                _ => parts.options.push((name, value)),
+            }
+        }
+        let sql = create_node_sql(&parts);
         Output::rows(text_columns(&[
             ("path", vec![Some(node.path.as_str().to_owned())]),
             ("create_statement", vec![Some(sql)]),
         ])?)
+    }
+
+    /// Shows how a node is made, and what its plan reads.
+    async fn explain_node(&self, path: &PondPath) -> Result<Output> {
+        let binding = self.bind(Vec::new()).await?;
+        binding.require_table(path).await?;
+        Err(Error::unsupported(format!("'{path}'")))
     }
 
     async fn describe(&self, describe: Describe) -> Result<Output> {
@@ -250,6 +393,25 @@ impl PondContext {
             Some(_) => {
                 Err(Error::unsupported(format!("'{path}' is not stored: it is made on access")))
             }
+        }
+    }
+}
+
+/// Returns the sources of FROM as an option: one path, or a map of paths by name.
+fn sources_value(sources: &[(String, Option<String>)]) -> Result<Option<Value>> {
+    match sources {
+        [] => Ok(None),
+        [(path, None)] => Ok(Some(Value::String(path.clone()))),
+        many => {
+            let mut paths = Map::new();
+            for (path, alias) in many {
+                let alias = alias.clone().unwrap_or_else(|| SOURCE_ALIASES[0].to_owned());
+                if paths.insert(alias.clone(), Value::String(path.clone())).is_some() {
+                    return Err(Error::invalid(format!("two sources are called '{alias}'"))
+                        .with_hint("give each a name: FROM '/a.series' AS a, '/b.table' AS b"));
+                }
+            }
+            Ok(Some(Value::Object(paths)))
         }
     }
 }

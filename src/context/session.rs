@@ -119,8 +119,10 @@ fn add_all(state: &mut SessionState) {
     }
 }
 
-/// Puts `binding` over a session: the catalog, the table functions, the planner of FROM items.
+/// Puts `binding` over a session: the catalog, the table functions, the planner of FROM items, and
+/// that of derived nodes.
 pub(crate) fn bind(state: &mut SessionState, binding: &Arc<Binding>) {
+    state.config_mut().set_extension(Arc::new(binding.planner()));
     let catalogs = Catalogs::over(state, binding.clone());
     state.register_catalog_list(Arc::new(catalogs));
     for (name, function) in table_fn::functions(binding) {

@@ -6,12 +6,15 @@
 //! of validation, did-you-mean, `DESCRIBE FACTORY` and completion, whatever form the options came
 //! in: SQL options, YAML or JSON.
 
+pub mod derived;
 pub mod hostmount;
+pub mod sql_derived;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
@@ -22,9 +25,11 @@ use crate::entry::EntryType;
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
 use crate::node::{Directory, Node};
 use crate::path::PondPath;
+use crate::snapshot::Snapshot;
 
 /// The factories every pond has.
-pub static FACTORIES: &[&dyn Factory] = &[&hostmount::Hostmount];
+pub static FACTORIES: &[&dyn Factory] =
+    &[&hostmount::Hostmount, &sql_derived::SERIES, &sql_derived::TABLE];
 
 /// Makes dynamic nodes of one kind.
 #[async_trait]
@@ -47,6 +52,16 @@ pub trait Factory: Debug + Send + Sync {
         true
     }
 
+    /// Returns the paths and globs of the pond that a configuration reads: what SHOW LINEAGE shows,
+    /// cycles are looked for in, and DROP NODE minds.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration.
+    fn sources(&self, config: &Config) -> Result<Vec<SourcePath>> {
+        let _ = config;
+        Ok(Vec::new())
+    }
+
     /// Completes and checks a configuration before it is stored: relative host paths become
     /// absolute, what is not there is refused.
     async fn prepare(&self, config: Config, cx: &CreateContext) -> Result<Config> {
@@ -66,6 +81,10 @@ pub struct OpenContext {
     pub path: PondPath,
     /// The pond's root at the snapshot being read.
     pub root: Arc<dyn Directory>,
+    /// That snapshot.
+    pub snapshot: Arc<Snapshot>,
+    /// Whether it is looked at from later, so that what is live does not open.
+    pub is_past: bool,
     /// Where derived files are kept.
     pub cache: Arc<Cache>,
 }
@@ -78,6 +97,15 @@ pub struct CreateContext {
     pub base_dir: Option<PathBuf>,
     /// The pond's own directory, which must not be mounted into itself.
     pub pond_dir: Option<PathBuf>,
+}
+
+/// What a dynamic node reads.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SourcePath {
+    /// The path or glob.
+    pub path: PondPath,
+    /// Whether it is read as a table, and not listed.
+    pub is_table: bool,
 }
 
 /// One option of a factory.
@@ -104,6 +132,12 @@ pub enum OptionKind {
     HostDirectory,
     /// An absolute path or glob in the pond.
     PondPath,
+    /// Such a path, or a map of them by the names that a query has for them. FROM gives it.
+    PondPaths,
+    /// A query, in which tables are paths of the pond. AS gives it.
+    Query,
+    /// A length of time: `1h`, `90 minutes`, `PT1H`. REFRESH EVERY gives it.
+    Duration,
     /// true or false.
     Boolean,
     /// A whole number.
@@ -119,6 +153,9 @@ impl OptionKind {
             Self::Text => "text".to_owned(),
             Self::HostDirectory => "host directory".to_owned(),
             Self::PondPath => "pond path".to_owned(),
+            Self::PondPaths => "pond path, or map of pond paths by name".to_owned(),
+            Self::Query => "query".to_owned(),
+            Self::Duration => "duration".to_owned(),
             Self::Boolean => "boolean".to_owned(),
             Self::Integer => "integer".to_owned(),
             Self::Choice(words) => words.join(" | "),
@@ -128,8 +165,15 @@ impl OptionKind {
     /// Returns `value` in the kind's own JSON type, or `None` if it does not fit.
     fn coerce(self, value: &Value) -> Option<Value> {
         match (self, value) {
-            (Self::Text | Self::HostDirectory | Self::PondPath, Value::String(_)) => {
-                Some(value.clone())
+            (
+                Self::Text | Self::HostDirectory | Self::PondPath | Self::PondPaths | Self::Query,
+                Value::String(_),
+            ) => Some(value.clone()),
+            (Self::PondPaths, Value::Object(paths)) => {
+                paths.values().all(Value::is_string).then(|| value.clone())
+            }
+            (Self::Duration, Value::String(text)) => {
+                parse_duration(text).is_some().then(|| value.clone())
             }
             (Self::Text, Value::Number(_) | Value::Bool(_)) => {
                 Some(Value::String(value.to_string()))
@@ -149,6 +193,15 @@ impl OptionKind {
             _ => None,
         }
     }
+}
+
+/// Reads a length of time: `1h`, `90 minutes`, `2 days 12 hours`, `PT1H`. A day is 24 hours, a week 7
+/// days. `None` for anything else, and for none at all.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let span: jiff::Span = text.trim().parse().ok()?;
+    let days = jiff::SpanRelativeTo::days_are_24_hours();
+    let duration = Duration::try_from(span.to_duration(days).ok()?).ok()?;
+    (!duration.is_zero()).then_some(duration)
 }
 
 /// A factory's options after validation: names are known, values fit their kind.
@@ -248,6 +301,11 @@ impl Config {
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.0.insert(name.to_owned(), value.into());
         self
+    }
+
+    /// Returns an option's text, where it was given and is one.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name)?.as_str()
     }
 
     /// Returns the factory's own struct of its options.

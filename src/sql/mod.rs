@@ -14,10 +14,13 @@ mod ignored;
 mod parser;
 mod script;
 mod statement;
+mod stored_query;
 pub(crate) mod time_travel;
 
+pub(crate) use ignored::ignored_in_from;
 pub use script::{Script, is_complete};
 pub use statement::Statement;
 pub(crate) use statement::{
-    AlterNodeChange, Body, CreateNode, Describe, NodeStatement, Show, create_node_sql,
+    AlterNodeChange, Body, CreateNode, Describe, NodeParts, NodeStatement, Show, create_node_sql,
 };
+pub use stored_query::{StoredQuery, absolute};

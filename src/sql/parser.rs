@@ -5,6 +5,7 @@
 //! create_node  = CREATE [ OR REPLACE ] NODE [ IF NOT EXISTS ] path FACTORY name
 //!                { FROM source { "," source } | options | REFRESH EVERY duration | COMMENT string }
 //!                [ AS query ] ;
+//! create_view  = CREATE [ OR REPLACE ] VIEW [ IF NOT EXISTS ] path AS query ;
 //! alter_node   = ALTER NODE [ IF EXISTS ] path ( SET "(" … ")" | RESET "(" key { "," key } ")"
 //!                | SET QUERY AS query | SET COMMENT ( string | NULL ) | RENAME TO path ) ;
 //! drop_node    = DROP NODE [ IF EXISTS ] path { "," path } [ RECURSIVE ] [ CASCADE | RESTRICT ] ;
@@ -13,13 +14,13 @@
 //! show         = SHOW NODES [ IN path ] [ RECURSIVE ] [ LIKE string ] | SHOW FACTORIES
 //!              | SHOW CREATE NODE path | SHOW LINEAGE FOR path [ UPSTREAM | DOWNSTREAM ] | SHOW LOG ;
 //! describe     = ( DESCRIBE | DESC ) ( path | NODE path | FACTORY name ) ;
+//! explain_node = EXPLAIN NODE path ;
 //! use          = USE path ;
 //! options      = ( WITH | OPTIONS ) "(" [ key [ "=" | "=>" ] value { "," … } [ "," ] ] ")" ;
 //! value        = string | number | TRUE | FALSE | NULL | word | INTERVAL string | "(" value { "," … } ")" ;
 //! ```
 //!
-//! What is parsed and cannot be carried out stays in the statement, so that the error about it can
-//! name the node.
+//! The query of a node is kept as the text that it was written as.
 
 use datafusion::error::DataFusionError;
 use datafusion::sql::parser::DFParserBuilder;
@@ -27,7 +28,7 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 use serde_json::Value;
 
-use super::script::DIALECT;
+use super::script::{DIALECT, Source};
 use super::statement::{AlterNodeChange, Body, CreateNode, Describe, NodeStatement, Show};
 use super::{ignored, time_travel};
 use crate::error::Error;
@@ -48,14 +49,17 @@ impl From<ParserError> for Failure {
 
 type Parsed<T> = std::result::Result<T, ParserError>;
 
-/// Parses the tokens of one statement, without its semicolon.
-pub(super) fn parse(tokens: Vec<TokenWithSpan>) -> Result<Body, Failure> {
+/// Parses the tokens of one statement of `text`, without its semicolon.
+pub(super) fn parse(tokens: Vec<TokenWithSpan>, text: Source<'_>) -> Result<Body, Failure> {
     let (tokens, past) = time_travel::take_clauses(tokens)?;
     let mut parser =
         DFParserBuilder::new(tokens).with_dialect(&DIALECT).build().map_err(Failure::Syntax)?;
-    if let Some(statement) = node_statement(&mut parser.parser)? {
+    if let Some(statement) = node_statement(&mut parser.parser, text)? {
         at_end(&parser.parser)?;
-        time_travel::refuse(&past)?;
+        // Those of a stored query are looked at when it is read.
+        if statement.query().is_none_or(|query| past.len() > time_travel::count(query)) {
+            time_travel::refuse(&past)?;
+        }
         return Ok(Body::Node(statement));
     }
     let mut statement = parser.parse_statement().map_err(Failure::Syntax)?;
@@ -73,15 +77,18 @@ fn at_end(parser: &Parser<'_>) -> Parsed<()> {
 }
 
 /// Parses one of our statements, or consumes nothing.
-fn node_statement(parser: &mut Parser<'_>) -> Parsed<Option<NodeStatement>> {
+fn node_statement(parser: &mut Parser<'_>, text: Source<'_>) -> Parsed<Option<NodeStatement>> {
     let Token::Word(first) = &parser.peek_token_ref().token else { return Ok(None) };
     let first = first.value.to_ascii_uppercase();
     let statement = match first.as_str() {
-        "CREATE" if take(parser, &["CREATE", "NODE"]) => create_node(parser, false)?,
+        "CREATE" if take(parser, &["CREATE", "NODE"]) => create_node(parser, false, text)?,
         "CREATE" if take(parser, &["CREATE", "OR", "REPLACE", "NODE"]) => {
-            create_node(parser, true)?
+            create_node(parser, true, text)?
         }
-        "ALTER" if take(parser, &["ALTER", "NODE"]) => alter_node(parser)?,
+        "CREATE" if let Some(or_replace) = take_view(parser) => {
+            create_view(parser, or_replace, text)?
+        }
+        "ALTER" if take(parser, &["ALTER", "NODE"]) => alter_node(parser, text)?,
         "DROP" if take(parser, &["DROP", "NODE"]) => drop_node(parser)?,
         "REFRESH" if take(parser, &["REFRESH", "NODE"]) => {
             NodeStatement::Refresh { paths: paths(parser)? }
@@ -94,6 +101,9 @@ fn node_statement(parser: &mut Parser<'_>) -> Parsed<Option<NodeStatement>> {
             NodeStatement::Show(Show::CreateNode(path(parser)?))
         }
         "SHOW" if take(parser, &["SHOW", "LINEAGE"]) => show_lineage(parser)?,
+        "EXPLAIN" if is_string(parser, 2) && take(parser, &["EXPLAIN", "NODE"]) => {
+            NodeStatement::ExplainNode { path: path(parser)? }
+        }
         "DESCRIBE" | "DESC" => return describe(parser),
         "USE" if is_string(parser, 1) => {
             parser.next_token();
@@ -104,7 +114,11 @@ fn node_statement(parser: &mut Parser<'_>) -> Parsed<Option<NodeStatement>> {
     Ok(Some(statement))
 }
 
-fn create_node(parser: &mut Parser<'_>, or_replace: bool) -> Parsed<NodeStatement> {
+fn create_node(
+    parser: &mut Parser<'_>,
+    or_replace: bool,
+    text: Source<'_>,
+) -> Parsed<NodeStatement> {
     let mut node = CreateNode { or_replace, ..CreateNode::default() };
     node.if_not_exists = take(parser, &["IF", "NOT", "EXISTS"]);
     node.path = path(parser)?;
@@ -113,30 +127,28 @@ fn create_node(parser: &mut Parser<'_>, or_replace: bool) -> Parsed<NodeStatemen
     let mut has_options = false;
     loop {
         if take(parser, &["FROM"]) {
-            once(parser, !node.unused.contains(&"FROM"), "FROM")?;
-            comma_separated(parser, |parser| {
-                path(parser)?;
-                if take(parser, &["AS"]) {
-                    parser.parse_identifier()?;
-                }
-                Ok(())
+            once(parser, node.sources.is_empty(), "FROM")?;
+            node.sources = comma_separated(parser, |parser| {
+                let path = path(parser)?;
+                let alias = match take(parser, &["AS"]) {
+                    true => Some(parser.parse_identifier()?.value),
+                    false => None,
+                };
+                Ok((path, alias))
             })?;
-            node.unused.push("FROM");
         } else if take(parser, &["WITH"]) || take(parser, &["OPTIONS"]) {
             once(parser, !has_options, "WITH")?;
             has_options = true;
             node.options = options(parser)?;
         } else if take(parser, &["REFRESH", "EVERY"]) {
-            once(parser, !node.unused.contains(&"REFRESH EVERY"), "REFRESH EVERY")?;
+            once(parser, node.refresh.is_none(), "REFRESH EVERY")?;
             take(parser, &["INTERVAL"]);
-            string(parser, "a duration in single quotes")?;
-            node.unused.push("REFRESH EVERY");
+            node.refresh = Some(string(parser, "a duration in single quotes")?);
         } else if take(parser, &["COMMENT"]) {
             once(parser, node.comment.is_none(), "COMMENT")?;
             node.comment = Some(string(parser, "a comment in single quotes")?);
         } else if take(parser, &["AS"]) {
-            parser.parse_query()?;
-            node.unused.push("AS");
+            node.query = Some(query(parser, text)?);
             return Ok(NodeStatement::Create(node));
         } else if parser.peek_token_ref().token == Token::EOF {
             return Ok(NodeStatement::Create(node));
@@ -146,13 +158,63 @@ fn create_node(parser: &mut Parser<'_>, or_replace: bool) -> Parsed<NodeStatemen
     }
 }
 
-fn alter_node(parser: &mut Parser<'_>) -> Parsed<NodeStatement> {
+/// Consumes `CREATE [OR REPLACE] VIEW` before a path, and returns whether it replaces.
+fn take_view(parser: &mut Parser<'_>) -> Option<bool> {
+    let is_path = |parser: &mut Parser<'_>, mut at: usize| {
+        if ["IF", "NOT", "EXISTS"].iter().enumerate().all(|(i, word)| is_word(parser, at + i, word))
+        {
+            at += 3;
+        }
+        match &parser.peek_nth_token_ref(at).token {
+            Token::SingleQuotedString(_) => true,
+            Token::Word(Word { value, quote_style: Some(_), .. }) => value.contains('/'),
+            _ => false,
+        }
+    };
+    if is_word(parser, 1, "VIEW") && is_path(parser, 2) && take(parser, &["CREATE", "VIEW"]) {
+        return Some(false);
+    }
+    let words = ["CREATE", "OR", "REPLACE", "VIEW"];
+    (is_word(parser, 3, "VIEW") && is_path(parser, 4) && take(parser, &words)).then_some(true)
+}
+
+/// `CREATE VIEW '/p.table' AS query`: a derived node in the words of the standard.
+fn create_view(
+    parser: &mut Parser<'_>,
+    or_replace: bool,
+    text: Source<'_>,
+) -> Parsed<NodeStatement> {
+    let if_not_exists = take(parser, &["IF", "NOT", "EXISTS"]);
+    let path = name(parser, "a view")?;
+    expect(parser, "AS")?;
+    let factory = match path.ends_with(".series") {
+        true => "sql_derived_series",
+        false => "sql_derived_table",
+    };
+    Ok(NodeStatement::Create(CreateNode {
+        path,
+        factory: factory.to_owned(),
+        or_replace,
+        if_not_exists,
+        query: Some(query(parser, text)?),
+        ..CreateNode::default()
+    }))
+}
+
+/// Parses the query at the end of a statement, and returns its text as it was written.
+fn query(parser: &mut Parser<'_>, text: Source<'_>) -> Parsed<String> {
+    let start = parser.peek_token_ref().span.start;
+    parser.parse_query()?;
+    at_end(parser)?;
+    Ok(text.from(start).trim_end().to_owned())
+}
+
+fn alter_node(parser: &mut Parser<'_>, text: Source<'_>) -> Parsed<NodeStatement> {
     let if_exists = take(parser, &["IF", "EXISTS"]);
     let path_text = path(parser)?;
     let change = if take(parser, &["SET", "QUERY"]) {
         expect(parser, "AS")?;
-        parser.parse_query()?;
-        AlterNodeChange::Query
+        AlterNodeChange::Query(query(parser, text)?)
     } else if take(parser, &["SET", "COMMENT"]) {
         if take(parser, &["NULL"]) {
             AlterNodeChange::Comment(None)
@@ -178,13 +240,10 @@ fn drop_node(parser: &mut Parser<'_>) -> Parsed<NodeStatement> {
     let if_exists = take(parser, &["IF", "EXISTS"]);
     let paths = paths(parser)?;
     let recursive = take(parser, &["RECURSIVE"]);
-    let cascade = if take(parser, &["CASCADE"]) {
-        Some("CASCADE")
-    } else if take(parser, &["RESTRICT"]) {
-        Some("RESTRICT")
-    } else {
-        None
-    };
+    let cascade = take(parser, &["CASCADE"]);
+    if !cascade {
+        take(parser, &["RESTRICT"]);
+    }
     Ok(NodeStatement::Drop { paths, if_exists, recursive, cascade })
 }
 
@@ -215,8 +274,9 @@ fn show_nodes(parser: &mut Parser<'_>) -> Parsed<NodeStatement> {
 fn show_lineage(parser: &mut Parser<'_>) -> Parsed<NodeStatement> {
     expect(parser, "FOR")?;
     let path = path(parser)?;
-    let _ = take(parser, &["UPSTREAM"]) || take(parser, &["DOWNSTREAM"]);
-    Ok(NodeStatement::Show(Show::Lineage(path)))
+    let direction =
+        ["UPSTREAM", "DOWNSTREAM"].into_iter().find(|direction| take(parser, &[direction]));
+    Ok(NodeStatement::Show(Show::Lineage { path, direction }))
 }
 
 /// `DESCRIBE t` of a session's table and `DESCRIBE SELECT …` are the engine's.
@@ -381,10 +441,8 @@ mod tests {
     use serde_json::json;
 
     use super::super::script::Script;
-    use super::super::statement::create_node_sql;
+    use super::super::statement::{NodeParts, create_node_sql};
     use super::*;
-    use crate::factory::Config;
-    use crate::path::PondPath;
 
     fn node(sql: &str) -> NodeStatement {
         match Script::parse_one(sql).unwrap().into_parts().1 {
@@ -475,19 +533,29 @@ mod tests {
         fn a_printed_create_node_parses_back(
             path in "(/[^/\0]{1,8}){1,3}",
             factory in "[a-zA-Z][a-zA-Z0-9 \"-]{0,8}",
+            sources in proptest::collection::vec(("/[^/\0]{1,8}", proptest::option::of("[a-z\" ]{1,4}")), 0..3),
             options in proptest::collection::btree_map("[a-zA-Z_]{1,8}", any_value(), 0..4),
+            refresh in proptest::option::of(".*"),
             comment in proptest::option::of(".*"),
+            query in proptest::option::of("SELECT '[^'\\\\]{0,4}' AS \"[a-z]{1,3}\" FROM '/[a-z]{1,3}'"),
         ) {
-            let Ok(path) = PondPath::parse(&path) else { return Ok(()) };
-            let config = options
-                .iter()
-                .fold(Config::default(), |config, (name, value)| config.with(name, value.clone()));
-            let sql = create_node_sql(&path, &factory, &config, comment.as_deref());
+            let sql = create_node_sql(&NodeParts {
+                path: &path,
+                factory: &factory,
+                sources: sources.clone(),
+                options: options.iter().map(|(name, value)| (name.as_str(), value)).collect(),
+                refresh: refresh.as_deref(),
+                comment: comment.as_deref(),
+                query: query.as_deref(),
+            });
             let NodeStatement::Create(parsed) = node(&sql) else { panic!("{sql}") };
-            prop_assert_eq!(&parsed.path, path.as_str());
+            prop_assert_eq!(parsed.path, path);
             prop_assert_eq!(parsed.factory, factory);
+            prop_assert_eq!(parsed.sources, sources);
             prop_assert_eq!(parsed.options.into_iter().collect::<std::collections::BTreeMap<_, _>>(), options);
+            prop_assert_eq!(parsed.refresh, refresh);
             prop_assert_eq!(parsed.comment, comment);
+            prop_assert_eq!(parsed.query, query);
         }
     }
 }

@@ -93,7 +93,8 @@ impl Iterator for Script {
             let to = self.cursor.advance_to(&self.text, end);
             let text = self.text[from..to].to_owned();
             let found_first = first.token.to_string();
-            return Some(match parser::parse(tokens) {
+            let source = Source { text: &self.text[from..to], start };
+            return Some(match parser::parse(tokens, source) {
                 Ok(body) => Ok(Statement { text, line: start.line, body }),
                 Err(parser::Failure::Ours(error)) => Err(error),
                 Err(parser::Failure::Syntax(error)) => {
@@ -129,6 +130,26 @@ pub(super) fn tokenize(text: &str) -> (Vec<TokenWithSpan>, Option<TokenizerError
 /// sqlparser has no kind of its own for an end within quotes.
 fn is_unterminated(error: &TokenizerError) -> bool {
     error.message.contains("Unterminated") || error.message.contains("EOF")
+}
+
+/// The text of one statement, and where in its script it starts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Source<'a> {
+    text: &'a str,
+    start: Location,
+}
+
+impl<'a> Source<'a> {
+    /// A text that is a statement, and nothing else.
+    pub(super) fn new(text: &'a str) -> Self {
+        Self { text, start: Location { line: 1, column: 1 } }
+    }
+
+    /// Returns the text from a place of the script on.
+    pub(super) fn from(self, at: Location) -> &'a str {
+        let mut cursor = Cursor { line: self.start.line, column: self.start.column, byte: 0 };
+        &self.text[cursor.advance_to(self.text, at)..]
+    }
 }
 
 /// A place in a text that only moves forward, so that a script costs its length.

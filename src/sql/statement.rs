@@ -4,8 +4,6 @@ use datafusion::sql::parser::Statement as EngineStatement;
 use serde_json::Value;
 
 use super::time_travel::{Moment, PastClause};
-use crate::factory::Config;
-use crate::path::PondPath;
 
 /// One statement of a script, parsed.
 #[derive(Debug, Clone)]
@@ -45,12 +43,24 @@ pub(crate) enum Body {
 pub(crate) enum NodeStatement {
     Create(CreateNode),
     Alter { path: String, if_exists: bool, change: AlterNodeChange },
-    Drop { paths: Vec<String>, if_exists: bool, recursive: bool, cascade: Option<&'static str> },
+    Drop { paths: Vec<String>, if_exists: bool, recursive: bool, cascade: bool },
     Refresh { paths: Vec<String> },
     Restore { path: String, to: Moment },
     Show(Show),
     Describe(Describe),
     Use { path: String },
+    ExplainNode { path: String },
+}
+
+impl NodeStatement {
+    /// Returns the text of the query that a node is given.
+    pub(super) fn query(&self) -> Option<&str> {
+        match self {
+            Self::Create(create) => create.query.as_deref(),
+            Self::Alter { change: AlterNodeChange::Query(query), .. } => Some(query),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -61,15 +71,19 @@ pub(crate) struct CreateNode {
     pub if_not_exists: bool,
     pub options: Vec<(String, Value)>,
     pub comment: Option<String>,
-    /// The clauses that no factory of this version takes, by their first words.
-    pub unused: Vec<&'static str>,
+    /// FROM: paths, and the names that the query has for them.
+    pub sources: Vec<(String, Option<String>)>,
+    /// REFRESH EVERY.
+    pub refresh: Option<String>,
+    /// AS: the text of a query.
+    pub query: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum AlterNodeChange {
     Set(Vec<(String, Value)>),
     Reset(Vec<String>),
-    Query,
+    Query(String),
     Comment(Option<String>),
     Rename(String),
 }
@@ -79,7 +93,7 @@ pub(crate) enum Show {
     Nodes { path: Option<String>, recursive: bool, like: Option<String> },
     Factories,
     CreateNode(String),
-    Lineage(String),
+    Lineage { path: String, direction: Option<&'static str> },
     Log,
 }
 
@@ -90,23 +104,49 @@ pub(crate) enum Describe {
     Factory(String),
 }
 
+/// What `CREATE NODE` says of a node.
+#[derive(Debug, Default)]
+pub(crate) struct NodeParts<'a> {
+    pub path: &'a str,
+    pub factory: &'a str,
+    /// The paths of FROM, with the names that the query has for them.
+    pub sources: Vec<(String, Option<String>)>,
+    pub options: Vec<(&'a str, &'a Value)>,
+    pub refresh: Option<&'a str>,
+    pub comment: Option<&'a str>,
+    pub query: Option<&'a str>,
+}
+
 /// Prints the statement that makes a node anew.
-pub(crate) fn create_node_sql(
-    path: &PondPath,
-    factory: &str,
-    config: &Config,
-    comment: Option<&str>,
-) -> String {
-    let mut sql = format!("CREATE NODE {} FACTORY {}", quote(path.as_str()), identifier(factory));
-    let options: Vec<String> = config
+pub(crate) fn create_node_sql(node: &NodeParts) -> String {
+    let mut sql = format!("CREATE NODE {} FACTORY {}", quote(node.path), identifier(node.factory));
+    let sources: Vec<String> = node
+        .sources
+        .iter()
+        .map(|(path, alias)| match alias {
+            Some(alias) => format!("{} AS {}", quote(path), identifier(alias)),
+            None => quote(path),
+        })
+        .collect();
+    if !sources.is_empty() {
+        sql.push_str(&format!(" FROM {}", sources.join(", ")));
+    }
+    let options: Vec<String> = node
+        .options
         .iter()
         .map(|(name, value)| format!("{} = {}", identifier(name), option_value(value)))
         .collect();
     if !options.is_empty() {
         sql.push_str(&format!(" WITH ({})", options.join(", ")));
     }
-    if let Some(comment) = comment {
+    if let Some(refresh) = node.refresh {
+        sql.push_str(&format!(" REFRESH EVERY {}", quote(refresh)));
+    }
+    if let Some(comment) = node.comment {
         sql.push_str(&format!(" COMMENT {}", quote(comment)));
+    }
+    if let Some(query) = node.query {
+        sql.push_str(&format!(" AS {query}"));
     }
     sql
 }

@@ -18,7 +18,7 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 
 use super::parser::{Failure, is_plain_word};
-use super::script::DIALECT;
+use super::script::{DIALECT, tokenize};
 use crate::error::Error;
 
 /// A time in the past, as a statement gives it.
@@ -78,6 +78,12 @@ pub(super) fn take_clauses(
         }
     }
     Ok((taken, clauses))
+}
+
+/// Returns how many clauses a text has.
+pub(super) fn count(text: &str) -> usize {
+    let (tokens, _) = tokenize(text);
+    take_clauses(tokens).map_or(0, |(_, clauses)| clauses.len())
 }
 
 /// Returns the words of the clause that begins at `at`, and where its operand begins.
@@ -226,6 +232,11 @@ pub(crate) fn name_past(statement: &mut EngineStatement, suffixes: &[String]) {
     if !suffixes.is_empty() {
         let _ = visit(statement, &mut Resolve(suffixes));
     }
+}
+
+/// Returns a name without its mark.
+pub(super) fn unmarked(name: &str) -> &str {
+    name.split_once(MARK).map_or(name, |(name, _)| name)
 }
 
 fn visit<V: VisitorMut<Break = ()>>(

@@ -25,7 +25,7 @@ use datafusion::catalog::TableFunctionImpl;
 
 use self::arguments::Signature;
 pub use self::history::history_batch;
-pub(crate) use self::planner::{FromPlanner, ignored_in_from};
+pub(crate) use self::planner::FromPlanner;
 pub use self::pond_diff::diff_batch;
 pub use self::pond_log::log_batch;
 use crate::catalog::Binding;

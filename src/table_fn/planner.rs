@@ -18,6 +18,7 @@ use super::SIGNATURES;
 use super::arguments::Signature;
 use crate::catalog::Binding;
 use crate::error::Error;
+use crate::sql::ignored_in_from;
 
 /// The planner of one binding.
 #[derive(Debug)]
@@ -144,35 +145,4 @@ fn arrange(
     }
     let null = || Expr::Literal(ScalarValue::Null, None);
     Ok(arranged.into_iter().map(|arg| arg.unwrap_or_else(null)).collect())
-}
-
-/// Returns the error about a clause of a FROM item that the engine's planner would leave out.
-pub(crate) fn ignored_in_from(factor: &TableFactor) -> Option<Error> {
-    let (object, clause) = match factor {
-        TableFactor::Derived { sample: Some(_), .. } => ("the subquery".to_owned(), "TABLESAMPLE"),
-        TableFactor::Table {
-            name,
-            with_hints,
-            version,
-            with_ordinality,
-            partitions,
-            json_path,
-            sample,
-            index_hints,
-            ..
-        } => {
-            let clauses = [
-                ("TABLESAMPLE", sample.is_some()),
-                ("AS OF", version.is_some()),
-                ("WITH ORDINALITY", *with_ordinality),
-                ("PARTITION", !partitions.is_empty()),
-                ("a path of fields", json_path.is_some()),
-                ("a hint", !with_hints.is_empty() || !index_hints.is_empty()),
-            ];
-            (name.to_string(), clauses.iter().find(|(_, given)| *given)?.0)
-        }
-        _ => return None,
-    };
-    let hint = (clause == "TABLESAMPLE").then(|| "WHERE random() < 0.1 keeps a tenth".to_owned());
-    Some(Error::unsupported(format!("{object} takes no {clause}")).with_hint_opt(hint))
 }

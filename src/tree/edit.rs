@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use super::import::{Import, ImportSource};
 use super::walk::{Progress, Skipped};
-use super::{AlterNode, Change, CreateMode, NewNode, Tree, past};
+use super::{AlterNode, Change, CreateMode, DropNodes, NewNode, Tree, past};
 use crate::blob::{BlobFile, Pin, Stored};
 use crate::entry::{EntryType, OplogEntry, Segment};
 use crate::error::{Error, ErrorKind, Result};
@@ -220,13 +220,24 @@ impl Edit {
         let attributes =
             new.comment.map(|comment| serde_json::json!({"comment": comment}).to_string());
         let content = self.recipe(&*factory, config, &path, attributes).await?;
-        if replaced {
-            self.transaction.update(&path, content)?;
-            Ok(self.done("replaced", path))
-        } else {
-            self.transaction.create(&path, content)?;
-            Ok(self.done("created", path))
+        self.checked(&path.clone(), |edit| edit.write(path, replaced, content))
+    }
+
+    /// Makes a change, unless it would make something at or below `path` need itself.
+    fn checked<T>(
+        &mut self,
+        path: &PondPath,
+        change: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        let savepoint = self.savepoint();
+        let result = change(self).and_then(|changed| {
+            self.tree.lineage(self.transaction.view()).check(path)?;
+            Ok(changed)
+        });
+        if result.is_err() {
+            self.roll_back_to(savepoint);
         }
+        result
     }
 
     /// Completes a configuration, opens the node once, and returns what is stored of it.
@@ -241,6 +252,8 @@ impl Edit {
         let cx = OpenContext {
             path: path.clone(),
             root: self.tree.root(self.snapshot()),
+            snapshot: self.snapshot(),
+            is_past: false,
             cache: self.tree.cache.clone(),
         };
         factory.open(&config, &cx).await?;
@@ -306,46 +319,49 @@ impl Edit {
         if content.content == entry.content && content.attributes == entry.attributes {
             return Ok(self.done("unchanged", path.clone()));
         }
-        self.transaction.update(path, content)?;
-        Ok(self.done("altered", path.clone()))
+        self.checked(path, |edit| {
+            edit.transaction.update(path, content)?;
+            Ok(edit.done("altered", path.clone()))
+        })
     }
 
     /// Takes nodes out of the tree.
     ///
     /// # Errors
-    /// `NotFound` unless `if_exists`; `Invalid` for a directory that is not empty unless `recursive`;
-    /// `ReadOnly` inside a dynamic node.
-    pub async fn drop_nodes(
-        &mut self,
-        paths: &[PondPath],
-        if_exists: bool,
-        recursive: bool,
-    ) -> Result<Vec<Change>> {
+    /// `NotFound` unless `if_exists`; `Invalid` for a directory that is not empty unless `recursive`,
+    /// and for a node that others read unless `cascade`; `ReadOnly` inside a dynamic node.
+    pub async fn drop_nodes(&mut self, paths: &[PondPath], drop: DropNodes) -> Result<Vec<Change>> {
         let savepoint = self.savepoint();
-        let result = self.try_drop(paths, if_exists, recursive).await;
+        let result = self.try_drop(paths, drop).await;
         if result.is_err() {
             self.roll_back_to(savepoint);
         }
         result
     }
 
-    async fn try_drop(
-        &mut self,
-        paths: &[PondPath],
-        if_exists: bool,
-        recursive: bool,
-    ) -> Result<Vec<Change>> {
+    async fn try_drop(&mut self, paths: &[PondPath], drop: DropNodes) -> Result<Vec<Change>> {
         let mut changes = Vec::new();
+        let mut found = Vec::new();
         for path in paths {
             match self.tree.require(self.transaction.view(), path).await {
-                Err(error) if if_exists && error.kind() == ErrorKind::NotFound => {
+                Err(error) if drop.if_exists && error.kind() == ErrorKind::NotFound => {
                     changes.push(self.done("unchanged", path.clone()));
                     continue;
                 }
                 result => result?,
             };
-            self.transaction.remove(path, recursive)?;
-            changes.push(self.done("dropped", path.clone()));
+            found.push(path.clone());
+        }
+        let dependents = self.tree.lineage(self.transaction.view()).dependents(&found)?;
+        if !drop.cascade && !dependents.is_empty() {
+            return Err(depended_on(&found, &dependents, drop.recursive));
+        }
+        let dependents = dependents.into_iter().map(|(reader, _)| reader);
+        for path in dependents.chain(found) {
+            // It may have been named twice.
+            self.tree.require(self.transaction.view(), &path).await?;
+            self.transaction.remove(&path, drop.recursive)?;
+            changes.push(self.done("dropped", path));
         }
         Ok(changes)
     }
@@ -359,8 +375,10 @@ impl Edit {
         if from == to {
             return Ok(self.done("unchanged", to.clone()));
         }
-        self.transaction.rename(from, to)?;
-        Ok(self.done("renamed", to.clone()))
+        self.checked(to, |edit| {
+            edit.transaction.rename(from, to)?;
+            Ok(edit.done("renamed", to.clone()))
+        })
     }
 
     /// Makes a directory. With `parents`, those above it, too, and one that is there is fine.
@@ -393,8 +411,10 @@ impl Edit {
         }
         let (parent, _) = path.split().unwrap_or((PondPath::root(), ""));
         parent.join(target)?;
-        self.transaction.create(path, NodeContent::symlink(target))?;
-        Ok(self.done("created", path.clone()))
+        self.checked(path, |edit| {
+            edit.transaction.create(path, NodeContent::symlink(target))?;
+            Ok(edit.done("created", path.clone()))
+        })
     }
 
     /// Writes a `file:data`: a new one, or the next version of one. A link to one is followed.
@@ -579,11 +599,7 @@ impl Edit {
         if at.is_none() && to.starts_with(&from) && entry.entry_type == EntryType::Directory {
             return Err(Error::invalid(format!("'{from}' cannot be copied into itself")));
         }
-        let savepoint = self.savepoint();
-        if let Err(error) = self.try_copy(&source, &entry, to) {
-            self.roll_back_to(savepoint);
-            return Err(error);
-        }
+        self.checked(to, |edit| edit.try_copy(&source, &entry, to))?;
         self.done("copied", to.clone());
         Ok(Vec::new())
     }
@@ -628,13 +644,8 @@ impl Edit {
             ))
             .with_hint(format!("see when it did: SELECT * FROM history('{path}')")));
         };
-        let savepoint = self.savepoint();
         let before = self.changes.len();
-        let result = self.restore_node(&past, path, &then);
-        if let Err(error) = result {
-            self.roll_back_to(savepoint);
-            return Err(error);
-        }
+        self.checked(path, |edit| edit.restore_node(&past, path, &then))?;
         if self.changes.len() == before {
             self.done("unchanged", path.clone());
         }
@@ -703,6 +714,22 @@ impl Edit {
         }
         Ok(())
     }
+}
+
+/// Makes the error for nodes that others read.
+fn depended_on(paths: &[PondPath], dependents: &[(PondPath, PondPath)], recursive: bool) -> Error {
+    let list = |paths: &[PondPath]| {
+        paths.iter().map(|path| format!("'{path}'")).collect::<Vec<_>>().join(", ")
+    };
+    let readers: Vec<String> =
+        dependents.iter().map(|(reader, read)| format!("'{reader}' reads '{read}'")).collect();
+    Error::invalid(format!("{} cannot be dropped: {}", list(paths), readers.join(", "))).with_hint(
+        format!(
+            "drop what reads it, too: DROP NODE {}{} CASCADE",
+            list(paths),
+            if recursive { " RECURSIVE" } else { "" }
+        ),
+    )
 }
 
 fn is_directory(entry: &OplogEntry) -> bool {

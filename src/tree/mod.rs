@@ -12,6 +12,7 @@ mod edit;
 mod export;
 mod history;
 mod import;
+mod lineage;
 pub mod past;
 mod stored;
 mod tables;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use self::stored::{StoredDirectory, broken};
+use self::stored::StoredDirectory;
 use crate::cache::Cache;
 use crate::entry::{EntryType, OplogEntry};
 use crate::error::{Error, Result};
@@ -38,6 +39,7 @@ pub use edit::{Edit, Savepoint, WriteMode};
 pub use export::{Export, ExportSource, Exported, read_node};
 pub use history::{DiffEntry, HistoryEntry};
 pub use import::{Import, ImportSource, Imported};
+pub use lineage::{LEVELS_MAX, Lineage, Source};
 pub use upkeep::Maintained;
 pub use walk::{Progress, Skipped};
 
@@ -104,6 +106,17 @@ pub enum AlterNode {
     Reset(Vec<String>),
     /// Sets or removes the comment.
     Comment(Option<String>),
+}
+
+/// How nodes are dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DropNodes {
+    /// A node that is not there is fine.
+    pub if_exists: bool,
+    /// A directory goes with all below it.
+    pub recursive: bool,
+    /// The nodes that read what is dropped go, too; else there must be none.
+    pub cascade: bool,
 }
 
 /// What a verb did.
@@ -239,12 +252,11 @@ impl Tree {
     pub async fn drop_nodes(
         &self,
         paths: &[PondPath],
-        if_exists: bool,
-        recursive: bool,
+        drop: DropNodes,
         message: Option<String>,
     ) -> Result<Vec<Change>> {
         let mut edit = self.begin(message).await?;
-        edit.drop_nodes(paths, if_exists, recursive).await?;
+        edit.drop_nodes(paths, drop).await?;
         edit.commit().await
     }
 
@@ -281,7 +293,7 @@ impl Tree {
     /// Returns the stored node at `path`; `None` if there is none, also below a dynamic node.
     pub fn stored(&self, snapshot: &Snapshot, path: &PondPath) -> Result<Option<StoredNode>> {
         match snapshot.locate(path)? {
-            Located::Found(entry) => Ok(Some(self.describe(path.clone(), entry))),
+            Located::Found(entry) => Ok(Some(self.describe(snapshot, path.clone(), entry))),
             _ => Ok(None),
         }
     }
@@ -305,7 +317,7 @@ impl Tree {
             let path = path.child(&child.name);
             let below = (recursive && child.entry_type == EntryType::Directory)
                 .then(|| snapshot.children(child.node_id));
-            nodes.push(self.describe(path.clone(), child));
+            nodes.push(self.describe(snapshot, path.clone(), child));
             open.extend(below.map(|children| (path, children)));
         }
         Ok(nodes)
@@ -316,8 +328,13 @@ impl Tree {
         self.pond.log().await
     }
 
-    fn describe(&self, path: PondPath, entry: OplogEntry) -> StoredNode {
-        let error = broken(&self.factories, &entry);
+    /// Returns what the recipes of a snapshot read.
+    pub fn lineage<'a>(&'a self, snapshot: &'a Snapshot) -> Lineage<'a> {
+        Lineage { factories: &self.factories, snapshot }
+    }
+
+    fn describe(&self, snapshot: &Snapshot, path: PondPath, entry: OplogEntry) -> StoredNode {
+        let error = self.lineage(snapshot).broken(&entry);
         StoredNode { path, entry: Arc::new(entry), error }
     }
 

@@ -10,10 +10,11 @@ use datafusion::catalog::{Session, TableProvider};
 use futures::stream::{BoxStream, StreamExt};
 
 use super::Tree;
+use super::lineage::Lineage;
 use crate::blob::Blobs;
 use crate::entry::{EntryType, NodeId, OplogEntry};
 use crate::error::{Error, Result};
-use crate::factory::{Config, FactoryRegistry, OpenContext};
+use crate::factory::{Config, OpenContext};
 use crate::format::{
     self, SeriesRows, Stored, TableFormat, TableKey, TableSource, series_sources, table_source,
 };
@@ -60,7 +61,7 @@ impl Directory for StoredDirectory {
         let view = self.view.clone();
         let children = self.view.snapshot.children(self.id);
         futures::stream::iter(children)
-            .map(move |child| Ok(listed(&view.tree.factories, &child?)))
+            .map(move |child| Ok(listed(view.tree.lineage(&view.snapshot), &child?)))
             .boxed()
     }
 
@@ -90,8 +91,13 @@ impl Directory for StoredDirectory {
                 id: NodeId::ROOT,
                 path: PondPath::root(),
             };
-            let cx =
-                OpenContext { path, root: Arc::new(root), cache: self.view.tree.cache.clone() };
+            let cx = OpenContext {
+                path,
+                root: Arc::new(root),
+                snapshot: self.view.snapshot.clone(),
+                is_past: self.view.is_past,
+                cache: self.view.tree.cache.clone(),
+            };
             return factory.open(&config, &cx).await.map(Some);
         }
         Ok(Some(match entry.entry_type {
@@ -132,7 +138,7 @@ impl StoredFile {
 #[async_trait]
 impl File for StoredFile {
     async fn metadata(&self) -> Result<DirEntry> {
-        Ok(listed(&self.view.tree.factories, &self.entry))
+        Ok(listed(self.view.tree.lineage(&self.view.snapshot), &self.entry))
     }
 
     async fn bytes(&self) -> Result<Option<BoxStream<'static, Result<Bytes>>>> {
@@ -269,7 +275,7 @@ impl SeriesRows for Versions<'_> {
     }
 }
 
-pub(super) fn listed(factories: &FactoryRegistry, entry: &OplogEntry) -> DirEntry {
+pub(super) fn listed(lineage: Lineage<'_>, entry: &OplogEntry) -> DirEntry {
     let size = entry.size.or_else(|| {
         let is_static_file = entry.entry_type.is_file() && entry.dynamic_factory().is_none();
         is_static_file.then(|| entry.content.as_ref().map_or(0, |content| content.len() as i64))
@@ -287,12 +293,6 @@ pub(super) fn listed(factories: &FactoryRegistry, entry: &OplogEntry) -> DirEntr
         version: Some(entry.version),
         // What an open transaction has made has none yet.
         txn: Some(entry.txn).filter(|txn| *txn > 0),
-        error: broken(factories, entry),
+        error: lineage.broken(entry),
     }
-}
-
-/// Says why a node cannot be opened, as far as its row tells.
-pub(super) fn broken(factories: &FactoryRegistry, entry: &OplogEntry) -> Option<String> {
-    let factory = entry.dynamic_factory()?;
-    factories.require(factory).err().map(|error| error.message().to_owned())
 }

@@ -9,7 +9,7 @@ use pond::entry::EntryType;
 use pond::factory::{FACTORIES, Factory};
 use pond::node::{Directory, ListFields, Node, lookup, resolve};
 use pond::pond::Pond;
-use pond::tree::{CreateMode, NewNode, Tree};
+use pond::tree::{CreateMode, DropNodes, NewNode, Tree};
 use pond::{ErrorKind, Result};
 use serde_json::{Value, json};
 
@@ -97,7 +97,13 @@ async fn every_factory_opens_lists_reads_refuses_changes_and_survives() {
                 tree.mkdir(&path("/n/new"), true, None).await,
                 tree.rename(&path(inside), &path("/stolen"), None).await,
                 tree.create_node(node(*factory, "/n/new", options.clone()), None).await,
-                tree.drop_nodes(&[path(inside)], false, true, None).await.map(|mut c| c.remove(0)),
+                tree.drop_nodes(
+                    &[path(inside)],
+                    DropNodes { recursive: true, ..DropNodes::default() },
+                    None,
+                )
+                .await
+                .map(|mut c| c.remove(0)),
             ];
             for error in attempts.map(Result::unwrap_err) {
                 assert_eq!(error.kind(), ErrorKind::ReadOnly, "{error}");

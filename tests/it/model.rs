@@ -17,7 +17,7 @@ use pond::path::PondPath;
 use pond::pond::{At, Pond};
 use pond::snapshot::{Located, Snapshot};
 use pond::transaction::NodeContent;
-use pond::tree::{Edit, Tree, WriteMode, read_node};
+use pond::tree::{DropNodes, Edit, Tree, WriteMode, read_node};
 use proptest::prelude::*;
 
 use crate::oplog::{FAST, path};
@@ -466,7 +466,10 @@ async fn carry_out(edit: &mut Edit, verb: &Verb, past: usize, times: i64) -> pon
         }
         Verb::Link(text, target) => drop(edit.symlink(&path(text), target).await?),
         Verb::Move(from, to) => drop(edit.rename(&path(from), &path(to)).await?),
-        Verb::Remove(text, all) => drop(edit.drop_nodes(&[path(text)], false, *all).await?),
+        Verb::Remove(text, all) => drop(
+            edit.drop_nodes(&[path(text)], DropNodes { recursive: *all, ..DropNodes::default() })
+                .await?,
+        ),
         Verb::Mkdir(text, all) => drop(edit.mkdir(&path(text), *all).await?),
         Verb::Restore(text, back) => {
             let txn = i64::try_from(usize::from(*back) % past).unwrap();

@@ -10,8 +10,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("storage", &["store", "oplog", "index", "blob"]),
     ("file system", &["snapshot", "transaction", "namespace", "pond", "keep"]),
     ("nodes", &["node", "format", "cache"]),
+    ("language", &["sql"]),
     ("dynamic nodes", &["factory", "tree"]),
-    ("SQL", &["catalog", "table_fn", "sql", "context", "embed"]),
+    ("SQL", &["catalog", "table_fn", "context", "embed"]),
     ("user interface", &["output", "cli", "repl", "main"]),
 ];
 

@@ -16,7 +16,7 @@ use pond::node::{Node, resolve};
 use pond::path::PondPath;
 use pond::pond::{At, Pond};
 use pond::snapshot::Snapshot;
-use pond::tree::{Edit, Tree, WriteMode};
+use pond::tree::{DropNodes, Edit, Tree, WriteMode};
 
 use crate::oplog::{FAST, path};
 
@@ -83,7 +83,9 @@ pub async fn append_in(edit: &mut Edit, to: &str, second: i64) -> Result<()> {
 }
 
 pub async fn remove(tree: &Tree, at: &str) -> Result<i64> {
-    let changes = tree.drop_nodes(&[path(at)], false, true, None).await?;
+    let changes = tree
+        .drop_nodes(&[path(at)], DropNodes { recursive: true, ..DropNodes::default() }, None)
+        .await?;
     Ok(changes[0].txn.unwrap())
 }
 

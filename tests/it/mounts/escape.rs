@@ -12,7 +12,7 @@ use object_store::path::Path as Location;
 use object_store::{GetOptions, ObjectStore, ObjectStoreExt};
 use pond::node::{ListFields, Node};
 use pond::path::PondPath;
-use pond::tree::{AlterNode, CreateMode, NewNode};
+use pond::tree::{AlterNode, CreateMode, DropNodes, NewNode};
 use pond::{Error, ErrorKind};
 
 use super::{Mounted, ls, ls_all};
@@ -536,7 +536,11 @@ async fn nothing_changes_in_a_mount_and_every_change_is_refused() {
         errors.push(tree.create_node(node("/host/sub/new", mode), None).await.unwrap_err());
     }
     for (paths, recursive) in [(vec![ok.clone()], false), (vec![sub.clone()], true)] {
-        errors.push(tree.drop_nodes(&paths, false, recursive, None).await.unwrap_err());
+        errors.push(
+            tree.drop_nodes(&paths, DropNodes { recursive, ..DropNodes::default() }, None)
+                .await
+                .unwrap_err(),
+        );
     }
     errors.push(tree.rename(&ok, &path("/stolen"), None).await.unwrap_err());
     errors.push(tree.rename(&ok, &new, None).await.unwrap_err());

@@ -1,0 +1,244 @@
+//! Plans derived nodes: a query over other nodes becomes a plan that is put in line where the node is
+//! read, so that predicates, projections and limits travel through it to the files.
+//!
+//! A node is planned once for each statement, in the very tree that the statement reads, or in that of
+//! the past in which it was found. Those that it needs come first, in the order of the lineage: then
+//! planning never goes deeper than one query, however long the chain, and a diamond costs each node
+//! once.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use datafusion::catalog::TableProvider;
+use datafusion::catalog::view::ViewTable;
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::datasource::provider_as_source;
+use datafusion::error::{DataFusionError, Result as EngineResult};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::physical_plan::collect;
+use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, ExprWithAlias};
+
+use super::{Binding, Pinned};
+use crate::error::{Error, Result};
+use crate::factory::derived::{Derived, PlanDerived, Planner};
+use crate::path::PondPath;
+use crate::pond::At;
+use crate::sql::diagnose;
+use crate::sql::time_travel::{Moment, name_past};
+use crate::tree::past;
+
+/// Most trees of the past that are read out of each other: `'/a@v9'` reads `'/b@v7'` reads …
+const PASTS_MAX: usize = 8;
+
+/// What the bindings of one statement share.
+#[derive(Default)]
+pub(super) struct Statement {
+    /// The bindings to trees of the past, by their transaction.
+    pasts: Mutex<HashMap<i64, Arc<Binding>>>,
+    /// The nodes whose sources come, or came, before them.
+    in_order: Mutex<HashSet<(i64, PondPath)>>,
+    /// How many trees of the past this one was reached through.
+    depth: usize,
+}
+
+/// The planner of one binding.
+struct OfBinding(Arc<Binding>);
+
+#[async_trait]
+impl PlanDerived for OfBinding {
+    async fn plan_derived(&self, file: &Derived) -> Result<Arc<dyn TableProvider>> {
+        let binding = self.0.of(file)?;
+        let path = &file.cx.path;
+        let planned = async {
+            binding.plan_sources(file).await?;
+            binding.plan_query(file).await
+        };
+        planned.await.map_err(|error: Error| error.context(format!("'{path}' is broken")))
+    }
+}
+
+impl Binding {
+    /// Returns what plans derived nodes, for a session's extensions.
+    pub(crate) fn planner(self: &Arc<Self>) -> Planner {
+        Planner(Arc::new(OfBinding(self.clone())))
+    }
+
+    /// Returns the binding to the tree in which `file` was found.
+    fn of(self: &Arc<Self>, file: &Derived) -> Result<Arc<Self>> {
+        let snapshot = &file.cx.snapshot;
+        if self.pinned.as_ref().is_some_and(|pinned| Arc::ptr_eq(&pinned.snapshot, snapshot)) {
+            return Ok(self.clone());
+        }
+        let statement = &self.derived;
+        if let Some(past) = statement.pasts.lock().expect("never poisoned").get(&snapshot.txn()) {
+            return Ok(past.clone());
+        }
+        if statement.depth >= PASTS_MAX {
+            return Err(Error::invalid(format!(
+                "'{}' is read through more than {PASTS_MAX} moments of the past",
+                file.cx.path
+            )));
+        }
+        let root = file.cx.root.clone();
+        let binding = Arc::new(Self {
+            pinned: Some(Pinned { snapshot: snapshot.clone(), root }),
+            opened: Arc::default(),
+            derived: Arc::new(Statement { depth: statement.depth + 1, ..Statement::default() }),
+            ..self.sibling()
+        });
+        // A binding to the newest snapshot is of its statement alone.
+        if self.pinned.is_some() {
+            let mut pasts = statement.pasts.lock().expect("never poisoned");
+            pasts.insert(snapshot.txn(), binding.clone());
+        }
+        Ok(binding)
+    }
+
+    /// Makes a binding of the same statement to the same tree.
+    fn sibling(&self) -> Self {
+        Self {
+            tree: self.tree.clone(),
+            pinned: self.pinned.clone(),
+            directory: None,
+            aliases: Vec::new(),
+            is_stored: true,
+            session: self.session.clone(),
+            opened: self.opened.clone(),
+            derived: self.derived.clone(),
+            listing: Mutex::default(),
+            is_used: Default::default(),
+        }
+    }
+
+    /// Plans what `file` needs, bottom up.
+    async fn plan_sources(self: &Arc<Self>, file: &Derived) -> Result<()> {
+        let (path, snapshot) = (&file.cx.path, &file.cx.snapshot);
+        let key = |path: &PondPath| (snapshot.txn(), path.clone());
+        let is_in_order = |key: &(i64, PondPath)| {
+            self.derived.in_order.lock().expect("never poisoned").contains(key)
+        };
+        if is_in_order(&key(path)) {
+            return Ok(());
+        }
+        let order = self.tree.lineage(snapshot).order(path)?;
+        self.derived.in_order.lock().expect("never poisoned").extend(order.iter().map(key));
+        for source in order.iter().filter(|source| *source != path) {
+            // An error is told by whoever reads it.
+            self.table(source, false).await;
+        }
+        Ok(())
+    }
+
+    /// Plans the query of `file`, whose sources are planned.
+    async fn plan_query(self: &Arc<Self>, file: &Derived) -> Result<Arc<dyn TableProvider>> {
+        let recipe = &file.recipe;
+        let inner = Arc::new(Self { aliases: recipe.aliases.clone(), ..self.sibling() });
+        let mut state = (self.session)(&inner, false)?;
+        let mut planned = inner.logical(&state, file).await;
+        if planned.is_err() {
+            // A lean session may lack a function.
+            state = (self.session)(&inner, true)?;
+            planned = inner.logical(&state, file).await;
+        }
+        let plan = planned.map_err(|error| inner.explain(error, &state, file))?;
+        Ok(Arc::new(ViewTable::new(plan, Some(recipe.text.clone()))))
+    }
+
+    async fn logical(
+        self: &Arc<Self>,
+        state: &SessionState,
+        file: &Derived,
+    ) -> EngineResult<LogicalPlan> {
+        let query = &file.recipe.query;
+        let mut statement = query.statement().clone();
+        let mut suffixes = Vec::with_capacity(query.past().len());
+        for clause in query.past() {
+            suffixes.push(past::suffix(moment(state, &clause.moment).await?));
+        }
+        name_past(&mut statement, &suffixes);
+        let plan = state.statement_to_plan(statement).await?;
+        // So that the types of its columns are the final ones.
+        let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
+        unique_columns(&plan)?;
+        Ok(plan)
+    }
+
+    /// Says why a query could not be planned: first of all, because of a path.
+    fn explain(&self, error: DataFusionError, state: &SessionState, file: &Derived) -> Error {
+        if diagnose::is_ours(&error) {
+            return diagnose::explain(error, state);
+        }
+        let explained = diagnose::explain(error, state);
+        let statement = file.recipe.query.statement();
+        let references = state.resolve_table_references(statement).unwrap_or_default();
+        let of_path = references
+            .iter()
+            .filter(|table| explained.message().contains(&format!("'{}'", table.table())))
+            .find_map(|table| self.error_of(table));
+        of_path.unwrap_or(explained)
+    }
+}
+
+/// Two columns of one name could not be told apart by whoever reads the node.
+fn unique_columns(plan: &LogicalPlan) -> EngineResult<()> {
+    let mut seen = HashSet::new();
+    match plan.schema().fields().iter().find(|field| !seen.insert(field.name())) {
+        None => Ok(()),
+        Some(field) => {
+            let name = field.name();
+            Err(Error::invalid(format!("the query has two columns '{name}'"))
+                .with_hint(format!("rename one: … AS {name}_2"))
+                .into())
+        }
+    }
+}
+
+/// Returns the point of history that a clause names.
+///
+/// # Errors
+/// `Invalid` if it is no constant time; those of evaluating it.
+pub(crate) async fn moment(state: &SessionState, moment: &Moment) -> EngineResult<At> {
+    match moment {
+        Moment::Version(txn) => Ok(At::Version(*txn)),
+        Moment::Time(time) => {
+            let value = evaluate(state, time).await?;
+            past::micros(&value).map(At::Timestamp).ok_or_else(|| {
+                Error::invalid(format!("{time} is no time"))
+                    .with_hint("a text like '2026-01-31T12:00:00Z', or now() - INTERVAL '1 hour'")
+                    .into()
+            })
+        }
+    }
+}
+
+/// Evaluates a constant expression.
+async fn evaluate(state: &SessionState, expr: &SqlExpr) -> EngineResult<ScalarValue> {
+    let expr = ExprWithAlias { expr: expr.clone(), alias: None };
+    let expr = state.create_logical_expr_from_sql_expr(expr, &DFSchema::empty())?;
+    let plan = LogicalPlanBuilder::empty(true).project([expr])?.build()?;
+    let batches = collect(state.create_physical_plan(&plan).await?, state.task_ctx()).await?;
+    match batches.first() {
+        Some(batch) if batch.num_rows() == 1 => ScalarValue::try_from_array(batch.column(0), 0),
+        _ => Err(Error::invalid("it has no value").into()),
+    }
+}
+
+/// Makes one table of what a glob matches: columns are matched by name, one that a table lacks is
+/// null.
+pub(super) fn union(
+    pattern: &PondPath,
+    tables: Vec<Arc<dyn TableProvider>>,
+) -> Result<Arc<dyn TableProvider>> {
+    let mut all: Option<LogicalPlanBuilder> = None;
+    for table in tables {
+        let table = LogicalPlanBuilder::scan(pattern.as_str(), provider_as_source(table), None)?;
+        all = Some(match all {
+            None => table,
+            Some(all) => all.union_by_name(table.build()?)?,
+        });
+    }
+    let all = all.ok_or_else(|| Error::not_found(format!("'{pattern}' matches no file")))?;
+    Ok(Arc::new(ViewTable::new(all.build()?, None)))
+}

@@ -1,0 +1,117 @@
+//! Derived files: what a query over other nodes shows.
+//!
+//! A derived file holds the query and nothing of its answer. Who can plan queries, a session with SQL,
+//! carries a [`Planner`] among its extensions, and [`Derived::table`] asks that: the answer is a table
+//! whose plan is put, in line, into the plan of the statement that reads it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use datafusion::catalog::{Session, TableProvider};
+use futures::stream::BoxStream;
+
+use super::{OpenContext, SourcePath};
+use crate::entry::EntryType;
+use crate::error::{Error, Result};
+use crate::format::TableSource;
+use crate::node::{DirEntry, File};
+use crate::path::PondPath;
+use crate::sql::StoredQuery;
+
+/// A file whose rows are the answer to a query.
+#[derive(Debug, Clone)]
+pub struct Derived {
+    /// Where it is, and the tree in which its sources are found.
+    pub cx: OpenContext,
+    /// What makes it.
+    pub recipe: Arc<Recipe>,
+}
+
+/// What a derived file is made from.
+#[derive(Debug)]
+pub struct Recipe {
+    /// Name of the factory.
+    pub factory: &'static str,
+    /// `file:table` or `file:series`.
+    pub entry_type: EntryType,
+    /// Names that the query has for paths or globs.
+    pub aliases: Vec<(String, PondPath)>,
+    /// The query.
+    pub query: StoredQuery,
+    /// Its text.
+    pub text: String,
+    /// How long an answer may be served before it is made anew; `None` for one that never is.
+    pub refresh: Option<Duration>,
+}
+
+impl Recipe {
+    /// Returns the paths and globs that it reads, sorted.
+    ///
+    /// # Errors
+    /// `Invalid` for a table of the query that is neither a path nor an alias.
+    pub fn sources(&self) -> Result<Vec<SourcePath>> {
+        let aliases: Vec<&str> = self.aliases.iter().map(|(alias, _)| alias.as_str()).collect();
+        let named = self.query.paths(&aliases)?;
+        let aliased = self.aliases.iter().map(|(_, path)| path.clone());
+        let tables = named.into_iter().chain(aliased).map(|path| (path, true));
+        let listed = self.query.listed().into_iter().map(|path| (path, false));
+        let sources: BTreeSet<SourcePath> =
+            tables.chain(listed).map(|(path, is_table)| SourcePath { path, is_table }).collect();
+        Ok(sources.into_iter().collect())
+    }
+}
+
+/// Plans derived files.
+#[async_trait]
+pub trait PlanDerived: Send + Sync {
+    /// Returns the table that `file` shows.
+    ///
+    /// # Errors
+    /// What is wrong with the query, or with its sources.
+    async fn plan_derived(&self, file: &Derived) -> Result<Arc<dyn TableProvider>>;
+}
+
+/// The extension of a session that can plan derived files.
+pub struct Planner(pub Arc<dyn PlanDerived>);
+
+impl fmt::Debug for Planner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Planner").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl File for Derived {
+    async fn metadata(&self) -> Result<DirEntry> {
+        Ok(DirEntry {
+            name: self.cx.path.name().to_owned(),
+            entry_type: Some(self.recipe.entry_type),
+            factory: Some(self.recipe.factory.to_owned()),
+            dynamic: true,
+            ..DirEntry::default()
+        })
+    }
+
+    async fn bytes(&self) -> Result<Option<BoxStream<'static, Result<Bytes>>>> {
+        Ok(None)
+    }
+
+    async fn table(&self, session: &dyn Session) -> Result<Arc<dyn TableProvider>> {
+        let Some(planner) = session.config().get_extension::<Planner>() else {
+            let path = &self.cx.path;
+            return Err(Error::unsupported(format!(
+                "'{path}' is a query: this session plans none"
+            ))
+            .with_hint("read it through a session with the pond's SQL: PondContext, or register"));
+        };
+        planner.0.plan_derived(self).await
+    }
+
+    async fn table_sources(&self, _session: &dyn Session) -> Result<Option<Vec<TableSource>>> {
+        Ok(None)
+    }
+}

@@ -1,0 +1,264 @@
+//! Queries that are stored: what a derived node is made from.
+//!
+//! The text is kept as it was written, so that a user finds it again. A table in it is one of the
+//! node's sources, by its alias, or a path of the pond; the session's own tables are not there when
+//! somebody else reads the node. Relative paths are made absolute before the text is stored
+//! ([`absolute`]).
+
+use std::collections::{BTreeSet, HashSet};
+use std::ops::ControlFlow;
+
+use datafusion::common::TableReference;
+use datafusion::sql::parser::Statement as EngineStatement;
+use datafusion::sql::resolve::resolve_table_references;
+use datafusion::sql::sqlparser::ast::{
+    Expr as SqlExpr, FunctionArg, FunctionArgExpr, ObjectName, Statement as SqlStatement,
+    TableFactor, Value as SqlValue, Visit, Visitor,
+};
+use datafusion::sql::sqlparser::tokenizer::{Location, Span};
+
+use super::script::{Script, Source};
+use super::statement::Body;
+use super::time_travel::{PastClause, unmarked};
+use crate::error::{Error, Result};
+use crate::path::PondPath;
+
+/// The catalog that a path may be qualified with: `pond."/dir"."a.series"`.
+const CATALOG: &str = "pond";
+
+/// A parsed query, and the tables that it names.
+#[derive(Debug, Clone)]
+pub struct StoredQuery {
+    statement: EngineStatement,
+    past: Vec<PastClause>,
+    tables: Vec<Named>,
+    /// Paths that are arguments of table functions, as in `ls('/host')`.
+    arguments: Vec<String>,
+}
+
+/// A table in a FROM.
+#[derive(Debug, Clone, PartialEq)]
+struct Named {
+    table: TableReference,
+    /// Where its last part is written.
+    span: Span,
+    /// Whether the name has one part only.
+    is_bare: bool,
+}
+
+impl StoredQuery {
+    /// Parses a query.
+    ///
+    /// # Errors
+    /// `Invalid` for what is no query, with the place of the mistake; `Unsupported` for clauses that
+    /// would not be carried out.
+    pub fn parse(text: &str) -> Result<Self> {
+        let (_, body) = Script::parse_one(text)?.into_parts();
+        let not_a_query = || {
+            Error::invalid("a node is made from a query: SELECT, VALUES or WITH")
+                .with_hint("write what it shows: AS SELECT … FROM …")
+        };
+        let Body::Engine(statement, past) = body else { return Err(not_a_query()) };
+        let is_query = matches!(&*statement, EngineStatement::Statement(statement)
+            if matches!(&**statement, SqlStatement::Query(_)));
+        if !is_query {
+            return Err(not_a_query());
+        }
+        // What WITH names is no table.
+        let (tables, _) = resolve_table_references(&statement, true)?;
+        let tables = tables.iter().map(|table| unmarked(table.table()).to_owned());
+        let mut finder = Finder { tables: tables.collect(), ..Finder::default() };
+        if let EngineStatement::Statement(statement) = &*statement {
+            let _ = statement.visit(&mut finder);
+        }
+        Ok(Self { statement: *statement, past, tables: finder.named, arguments: finder.arguments })
+    }
+
+    /// Returns the statement, in which what is read of the past is still to be named.
+    pub(crate) fn statement(&self) -> &EngineStatement {
+        &self.statement
+    }
+
+    /// Returns the clauses about the past.
+    pub(crate) fn past(&self) -> &[PastClause] {
+        &self.past
+    }
+
+    /// Returns the paths that table functions are called with, as in `ls('/host')`.
+    pub fn listed(&self) -> Vec<PondPath> {
+        self.arguments.iter().filter_map(|argument| PondPath::parse(argument).ok()).collect()
+    }
+
+    /// Returns the paths and globs that are tables of the query, sorted, those of `aliases` left out.
+    ///
+    /// # Errors
+    /// `Invalid` for a table that is neither a path nor an alias.
+    pub fn paths(&self, aliases: &[&str]) -> Result<Vec<PondPath>> {
+        let mut paths = BTreeSet::new();
+        for Named { table, is_bare, .. } in &self.tables {
+            if *is_bare && aliases.contains(&table.table()) {
+                continue;
+            }
+            paths.insert(path_of_table(table)?.ok_or_else(|| {
+                let known = match aliases {
+                    [] => "it names paths: FROM '/a.series'".to_owned(),
+                    _ => format!("it knows {}, and paths: '/a.series'", aliases.join(", ")),
+                };
+                Error::invalid(format!("'{table}' is no source of the query")).with_hint(known)
+            })?);
+        }
+        Ok(paths.into_iter().collect())
+    }
+}
+
+/// Returns the path that a table's name is, if it is one: `'/a'`, `"/dir"."a"`, `pond."/dir"."a"`.
+fn path_of_table(table: &TableReference) -> Result<Option<PondPath>> {
+    if table.catalog().is_some_and(|catalog| catalog != CATALOG) {
+        return Ok(None);
+    }
+    if table.table().starts_with('/') {
+        return PondPath::parse(table.table()).map(Some);
+    }
+    match table.schema().filter(|schema| schema.starts_with('/')) {
+        Some(directory) => PondPath::parse(directory)?.join(table.table()).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Returns the text of a query in which relative paths are absolute, and nothing else is changed. A
+/// name is a path if it is quoted and is none of `aliases`.
+///
+/// # Errors
+/// Those of [`StoredQuery::parse`], and of paths that lead out of the root.
+pub fn absolute(text: &str, directory: &PondPath, aliases: &[&str]) -> Result<String> {
+    let query = StoredQuery::parse(text)?;
+    let mut relative: Vec<&Named> = query
+        .tables
+        .iter()
+        .filter(|Named { table, is_bare, .. }| {
+            *is_bare && !table.table().starts_with('/') && !aliases.contains(&table.table())
+        })
+        .collect();
+    relative.sort_by_key(|named| (named.span.start.line, named.span.start.column));
+    relative.dedup();
+    let source = Source::new(text);
+    let place = |at: Location| text.len() - source.from(at).len();
+    let mut result = String::with_capacity(text.len());
+    let mut done = 0;
+    for Named { table, span, .. } in relative {
+        let (start, end) = (place(span.start), place(span.end));
+        let is_path = text[start..end].starts_with(['\'', '"']);
+        if !is_path {
+            continue;
+        }
+        let path = directory.join(table.table())?;
+        result.push_str(&text[done..start]);
+        result.push_str(&format!("'{}'", path.as_str().replace('\'', "''")));
+        done = end;
+    }
+    result.push_str(&text[done..]);
+    Ok(result)
+}
+
+/// Finds the tables of a query, and the paths that table functions are called with.
+#[derive(Default)]
+struct Finder {
+    /// The names of what is a table, and no part of a WITH.
+    tables: HashSet<String>,
+    named: Vec<Named>,
+    arguments: Vec<String>,
+}
+
+impl Visitor for Finder {
+    type Break = ();
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+        match factor {
+            TableFactor::Table { name, args: None, .. } => {
+                let named = named(name).filter(|named| self.tables.contains(named.table.table()));
+                self.named.extend(named);
+            }
+            TableFactor::Table { args: Some(args), .. } => {
+                let first = args.args.first().and_then(path_argument);
+                self.arguments.extend(first.filter(|path| path.starts_with('/')));
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Returns the table that a name means. Names are compared as the engine does: what is not quoted is
+/// in lower case.
+fn named(name: &ObjectName) -> Option<Named> {
+    let idents: Vec<_> = name.0.iter().map(|part| part.as_ident()).collect::<Option<_>>()?;
+    let parts: Vec<String> = idents
+        .iter()
+        .map(|ident| match ident.quote_style {
+            Some(_) => unmarked(&ident.value).to_owned(),
+            None => ident.value.to_lowercase(),
+        })
+        .collect();
+    let table = match parts.as_slice() {
+        [table] => TableReference::bare(table.as_str()),
+        [schema, table] => TableReference::partial(schema.as_str(), table.as_str()),
+        [catalog, schema, table] => {
+            TableReference::full(catalog.as_str(), schema.as_str(), table.as_str())
+        }
+        _ => return None,
+    };
+    Some(Named { table, span: idents.last()?.span, is_bare: parts.len() == 1 })
+}
+
+fn path_argument(argument: &FunctionArg) -> Option<String> {
+    let (FunctionArg::Unnamed(value) | FunctionArg::Named { arg: value, .. }) = argument else {
+        return None;
+    };
+    match value {
+        FunctionArgExpr::Expr(SqlExpr::Value(value)) => match &value.value {
+            SqlValue::SingleQuotedString(text) => Some(text.clone()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tables_of_a_query_are_found_at_any_depth() {
+        let query = StoredQuery::parse(
+            "WITH c AS (SELECT * FROM '/cte.series') SELECT *, (SELECT max(x) FROM '/scalar.table') \
+             FROM c JOIN source s ON EXISTS (SELECT 1 FROM pond.\"/dir\".\"a.table\") \
+             WHERE x IN (SELECT x FROM '/d/*.csv' VERSION AS OF 3) AND y IN (SELECT 1 FROM ls('/host'))",
+        )
+        .unwrap();
+        let paths = query.paths(&["source"]).unwrap();
+        let paths: Vec<&str> = paths.iter().map(PondPath::as_str).collect();
+        assert_eq!(paths, ["/cte.series", "/d/*.csv", "/dir/a.table", "/scalar.table"]);
+        assert_eq!(query.listed(), [PondPath::parse("/host").unwrap()]);
+        let error = query.paths(&[]).unwrap_err();
+        assert_eq!(error.message(), "'source' is no source of the query");
+    }
+
+    #[test]
+    fn relative_paths_become_absolute_and_nothing_else_changes() {
+        let directory = PondPath::parse("/d").unwrap();
+        let text = "SELECT 'x.table', -- é 'y.table'\n * FROM 'x.table' t, \"y/z.table\" VERSION AS OF 3, s, \
+                    '/a.table', (SELECT 1 FROM '../b''.table')";
+        assert_eq!(
+            absolute(text, &directory, &["s"]).unwrap(),
+            "SELECT 'x.table', -- é 'y.table'\n * FROM '/d/x.table' t, '/d/y/z.table' VERSION AS OF 3, s, \
+             '/a.table', (SELECT 1 FROM '/b''.table')"
+        );
+    }
+
+    #[test]
+    fn only_queries_can_be_stored() {
+        for text in ["DROP NODE '/a'", "INSERT INTO t SELECT 1", "SELECT 1; SELECT 2", "SELEC 1"] {
+            assert!(StoredQuery::parse(text).is_err(), "{text}");
+        }
+    }
+}

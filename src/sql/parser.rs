@@ -130,7 +130,8 @@ fn create_node(
             once(parser, node.sources.is_empty(), "FROM")?;
             node.sources = comma_separated(parser, |parser| {
                 let path = path(parser)?;
-                let alias = match take(parser, &["AS"]) {
+                let is_query = begins_query(&parser.peek_nth_token_ref(1).token);
+                let alias = match !is_query && take(parser, &["AS"]) {
                     true => Some(parser.parse_identifier()?.value),
                     false => None,
                 };
@@ -156,6 +157,12 @@ fn create_node(
             return expected(parser, "WITH, FROM, REFRESH EVERY, COMMENT or AS");
         }
     }
+}
+
+/// Whether a token behind AS begins a query, and is no alias.
+fn begins_query(token: &Token) -> bool {
+    let words = ["SELECT", "WITH", "VALUES", "FROM", "TABLE"];
+    *token == Token::LParen || words.iter().any(|word| is_plain_word(token, word))
 }
 
 /// Consumes `CREATE [OR REPLACE] VIEW` before a path, and returns whether it replaces.

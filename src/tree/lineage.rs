@@ -119,9 +119,10 @@ impl Lineage<'_> {
     /// # Errors
     /// `Invalid` for a cycle, which is printed, and for more than [`LEVELS_MAX`] levels.
     pub fn order(&self, path: &PondPath) -> Result<Vec<PondPath>> {
-        let (path, entry) = match self.snapshot.follow(path)? {
-            (path, Located::Found(entry)) => (path, entry),
-            (_, Located::Dynamic { entry, at }) => (at, entry),
+        let (path, entry) = match self.snapshot.follow(path) {
+            Ok((path, Located::Found(entry))) => (path, entry),
+            Ok((_, Located::Dynamic { entry, at })) => (at, entry),
+            // A loop of links leads to no node, either.
             _ => return Ok(Vec::new()),
         };
         let mut walk = Walk { lineage: self, levels: HashMap::new(), order: Vec::new() };

@@ -236,6 +236,14 @@ impl Blobs {
         }
     }
 
+    /// Returns the file that holds a blob; `None` in memory.
+    pub fn path_of(&self, sha256: &str) -> Option<PathBuf> {
+        match &*self.place {
+            Place::Local { dir, .. } => Some(blob_path(dir, sha256)),
+            Place::Memory { .. } => None,
+        }
+    }
+
     /// Streams a blob.
     ///
     /// # Errors

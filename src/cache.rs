@@ -1,17 +1,176 @@
 //! The cache directory: derived files that may be deleted at any moment.
+//!
+//! ```text
+//! cache/derived/<key>.json            what is kept of one derived node, and of when
+//! cache/derived/<key>.lock            held by whoever makes it anew
+//! cache/derived/files/<aa>/<sha256>   its rows: Parquet files, named by their content
+//! ```
+//!
+//! A key stands for one node in one version of its recipe. An answer is published by the rename that
+//! puts its `.json` in place, when its files are whole and synced: a reader sees the one before or
+//! the one after. Files that no answer names are removed by whoever publishes next, after a grace
+//! time for those who planned with them; an answer that nobody has made anew for long goes, too.
+//! So the cache holds about what the nodes show, once.
 
+use std::collections::HashMap;
+use std::fs::{File, Metadata};
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use datafusion::catalog::TableProvider;
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+
+use crate::blob::{BlobFile, Blobs};
+use crate::entry::{NodeId, TableFacts, now_micros};
+use crate::error::{Error, Result};
+use crate::format::{KnownTable, TableFormat, TableSource, stored_table};
+use crate::path::PondPath;
+use crate::store::{Durability, Staged, create_dirs, list_dir};
+
+/// How long files stay that no answer names any more: queries that were planned with them may run.
+const FILES_GRACE: Duration = Duration::from_secs(600);
+/// How long an answer stays that is not made anew: its node may be gone, or have another recipe.
+const ANSWER_DAYS_MAX: u64 = 30;
+/// How long to wait between two attempts at a lock.
+const LOCK_POLL: Duration = Duration::from_millis(10);
+/// How many answers are held ready in memory.
+const READY_MAX: usize = 256;
+/// Changes whenever [`Answer`] does.
+const FORMAT: u32 = 1;
 
 /// Where derived files of a pond are kept.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Cache {
     dir: Option<PathBuf>,
+    ready: Mutex<HashMap<String, (Stamp, Ready)>>,
+}
+
+/// What a derived node showed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    format: u32,
+    /// Where the node was.
+    pub path: String,
+    /// When its rows were read from the sources, microseconds since 1970 UTC.
+    pub built_at: i64,
+    /// When it was last known to be what the sources say.
+    pub checked_at: i64,
+    /// The transaction that it is as of.
+    pub txn: i64,
+    /// The contents that it was made from; `None` if they cannot be told from later ones.
+    pub sources: Option<Vec<SourceVersion>>,
+    /// Its rows: those of all files.
+    pub files: Vec<AnswerFile>,
+}
+
+/// One content that an answer was made from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SourceVersion {
+    /// The node.
+    pub node: NodeId,
+    /// Version of its content, or of its recipe.
+    pub version: i64,
+    /// The files of its own answer, if it is a derived node that keeps one.
+    pub files: Vec<String>,
+}
+
+/// A file of an answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AnswerFile {
+    /// SHA-256 of its contents, in hex.
+    pub sha256: String,
+    /// Its size in bytes.
+    pub size: i64,
+    /// What is known of its rows.
+    pub facts: TableFacts,
+}
+
+/// An answer, opened.
+#[derive(Debug, Clone)]
+pub struct Ready {
+    /// What is kept.
+    pub answer: Arc<Answer>,
+    /// Its rows.
+    pub table: Arc<dyn TableProvider>,
+}
+
+/// What tells one `.json` from the next of that name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    size: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self { inode: metadata.ino(), size: metadata.len(), modified: metadata.modified().ok() }
+    }
+}
+
+/// The right to make one answer anew; nobody else has it, in this process or another.
+#[derive(Debug)]
+pub struct AnswerLock(#[expect(dead_code, reason = "closing it unlocks")] File);
+
+impl Answer {
+    /// Makes an answer that is as of now.
+    pub fn new(
+        path: &PondPath,
+        txn: i64,
+        sources: Option<Vec<SourceVersion>>,
+        files: Vec<AnswerFile>,
+    ) -> Self {
+        let now = now_micros();
+        let path = path.to_string();
+        Self { format: FORMAT, path, built_at: now, checked_at: now, txn, sources, files }
+    }
+
+    /// Returns the same answer, known to be what the sources say now.
+    #[must_use]
+    pub fn checked(&self, txn: i64) -> Self {
+        Self { checked_at: now_micros(), txn, ..self.clone() }
+    }
+
+    /// Whether it may still be served. A clock that was put back makes no answer last longer.
+    pub fn is_fresh(&self, interval: Duration) -> bool {
+        let age = now_micros() - self.checked_at;
+        u64::try_from(age).is_ok_and(|age| u128::from(age) < interval.as_micros())
+    }
+
+    /// Returns the size of its files, in bytes.
+    pub fn size(&self) -> i64 {
+        self.files.iter().map(|file| file.size).sum()
+    }
+
+    /// Returns how many rows it has.
+    ///
+    /// # Errors
+    /// `Corrupt` if what it says of a file is damaged.
+    pub fn rows(&self) -> Result<i64> {
+        self.files.iter().map(AnswerFile::rows).sum()
+    }
+}
+
+impl AnswerFile {
+    /// Returns how many rows it has.
+    ///
+    /// # Errors
+    /// As [`Answer::rows`].
+    pub fn rows(&self) -> Result<i64> {
+        let known = KnownTable::from_facts(&self.facts)?;
+        let rows = known.statistics.num_rows.get_value().copied();
+        Ok(rows.and_then(|rows| i64::try_from(rows).ok()).unwrap_or_default())
+    }
 }
 
 impl Cache {
     /// A cache in `dir`, which is made on first use.
     pub fn at(dir: PathBuf) -> Self {
-        Self { dir: Some(dir) }
+        Self { dir: Some(dir), ready: Mutex::default() }
     }
 
     /// No cache: a transient pond has no place for one.
@@ -22,5 +181,161 @@ impl Cache {
     /// Returns the directory, if there is one.
     pub fn dir(&self) -> Option<&Path> {
         self.dir.as_deref()
+    }
+
+    fn derived(&self) -> Option<PathBuf> {
+        Some(self.dir()?.join("derived"))
+    }
+
+    /// Returns where the files of answers are; `None` without a directory.
+    ///
+    /// # Errors
+    /// `Invalid` if its path cannot be one of an object store.
+    pub fn files(&self) -> Result<Option<Blobs>> {
+        self.derived().map(|dir| Blobs::local(dir.join("files"), Durability::Full)).transpose()
+    }
+
+    /// Returns the answer kept under `key`; `None` if there is none, or if any of its files is gone.
+    pub fn get(&self, key: &str) -> Option<Ready> {
+        let path = self.derived()?.join(format!("{key}.json"));
+        let stamp = Stamp::of(&std::fs::metadata(&path).ok()?);
+        let kept = self.ready.lock().expect("never poisoned").get(key).cloned();
+        let ready = match kept {
+            Some((of, ready)) if of == stamp => ready,
+            _ => self.open(&path)?,
+        };
+        let files = self.files().ok()??;
+        let is_whole = |file: &AnswerFile| {
+            std::fs::metadata(files.path_of(&file.sha256)?)
+                .is_ok_and(|found| i64::try_from(found.len()) == Ok(file.size))
+                .then_some(())
+        };
+        if ready.answer.files.iter().any(|file| is_whole(file).is_none()) {
+            return None;
+        }
+        let mut all = self.ready.lock().expect("never poisoned");
+        if all.len() >= READY_MAX {
+            all.clear();
+        }
+        all.insert(key.to_owned(), (stamp, ready.clone()));
+        Some(ready)
+    }
+
+    /// Reads an answer; what cannot be read is none.
+    fn open(&self, path: &Path) -> Option<Ready> {
+        let answer: Answer = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+        if answer.format != FORMAT {
+            return None;
+        }
+        let path = PondPath::parse(&answer.path).ok()?;
+        let table = self.table(&path, &answer.files).ok()?;
+        Some(Ready { answer: Arc::new(answer), table })
+    }
+
+    /// Opens files of an answer as a table.
+    ///
+    /// # Errors
+    /// `Corrupt` if what is said of a file is damaged.
+    pub fn table(&self, path: &PondPath, files: &[AnswerFile]) -> Result<Arc<dyn TableProvider>> {
+        let store = self.files()?.ok_or_else(|| Error::invalid("the pond has no cache"))?;
+        let sources = files
+            .iter()
+            .map(|file| {
+                Ok(TableSource {
+                    path: path.clone(),
+                    store_url: store.url(),
+                    object: store.object(&file.sha256, file.size),
+                    format: TableFormat::Parquet,
+                    known: Some(KnownTable::from_facts(&file.facts)?),
+                    inline: None,
+                    immutable: true,
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        stored_table(sources)
+    }
+
+    /// Waits for the right to make an answer anew.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub async fn lock(&self, key: &str) -> Result<AnswerLock> {
+        let dir = self.derived().ok_or_else(|| Error::invalid("the pond has no cache"))?;
+        let path = dir.join(format!("{key}.lock"));
+        let failed = |error| Error::io(path.display(), error);
+        create_dirs(&dir, Durability::Process).map_err(failed)?;
+        let file =
+            File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(AnswerLock(file)),
+                Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(failed(error.into())),
+            }
+            tokio::time::sleep(LOCK_POLL).await;
+        }
+    }
+
+    /// Puts an answer in the place of the one before, and removes what nothing needs any more.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn publish(&self, key: &str, answer: &Answer, _lock: &AnswerLock) -> Result<()> {
+        let dir = self.derived().ok_or_else(|| Error::invalid("the pond has no cache"))?;
+        let path = dir.join(format!("{key}.json"));
+        let failed = |error| Error::io(path.display(), error);
+        let mut staged = Staged::create(path.clone(), Durability::Full).map_err(failed)?;
+        let text = serde_json::json!(answer).to_string();
+        staged.file().write_all(text.as_bytes()).map_err(failed)?;
+        staged.publish_as(path.clone(), true).map_err(failed)?;
+        // The next one to publish tries again.
+        let _ = self.sweep();
+        Ok(())
+    }
+
+    /// Returns every answer that is kept, with its key.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn answers(&self) -> Result<Vec<(String, Answer)>> {
+        let Some(dir) = self.derived() else { return Ok(Vec::new()) };
+        let listed = list_dir(&dir).map_err(|error| Error::io(dir.display(), error))?;
+        let mut answers = Vec::new();
+        for (path, _) in listed {
+            let Some(key) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".json"))
+            else {
+                continue;
+            };
+            let answer = std::fs::read(&path).ok().and_then(|text| {
+                serde_json::from_slice(&text).ok().filter(|answer: &Answer| answer.format == FORMAT)
+            });
+            answers.extend(answer.map(|answer| (key.to_owned(), answer)));
+        }
+        Ok(answers)
+    }
+
+    /// Removes files that no answer names, and answers that are long forgotten.
+    fn sweep(&self) -> Result<()> {
+        let (Some(dir), Some(files)) = (self.derived(), self.files()?) else { return Ok(()) };
+        let age = |modified: SystemTime| modified.elapsed().unwrap_or_default();
+        let mut named = std::collections::HashSet::new();
+        for (key, answer) in self.answers()? {
+            let checked = u64::try_from(answer.checked_at).unwrap_or_default();
+            let checked = SystemTime::UNIX_EPOCH + Duration::from_micros(checked);
+            if age(checked) > Duration::from_secs(ANSWER_DAYS_MAX * 24 * 3600) {
+                for ending in ["json", "lock"] {
+                    let _ = std::fs::remove_file(dir.join(format!("{key}.{ending}")));
+                }
+                continue;
+            }
+            named.extend(answer.files.into_iter().map(|file| file.sha256));
+        }
+        for BlobFile { sha256, path, modified, .. } in files.list()? {
+            let is_named = sha256.is_some_and(|sha256| named.contains(&sha256));
+            if !is_named && age(modified) > FILES_GRACE {
+                let _ = std::fs::remove_file(path);
+            }
+        }
+        Ok(())
     }
 }

@@ -22,7 +22,9 @@
 //! The listing behind `information_schema` is bounded ([`LISTED_TABLES_MAX`]): stored nodes, and the
 //! first level of dynamic directories, none of them opened as tables.
 
+mod answers;
 mod derived;
+mod increment;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -46,6 +48,7 @@ use crate::path::{PondPath, is_glob};
 use crate::snapshot::Snapshot;
 use crate::tree::Tree;
 use crate::tree::past::InTime;
+pub(crate) use answers::{Answers, Remake};
 pub(crate) use derived::moment;
 
 /// The name of the catalog.
@@ -121,6 +124,7 @@ impl Binding {
         snapshot: Arc<Snapshot>,
         directory: PondPath,
         aliases: Vec<(String, PondPath)>,
+        (answers, remake): (Answers, Remake),
         session: OpenSession,
     ) -> Arc<Self> {
         let root = tree.root(snapshot.clone());
@@ -133,7 +137,7 @@ impl Binding {
             is_stored: false,
             session,
             opened: Arc::default(),
-            derived: Arc::default(),
+            derived: Arc::new(derived::Statement::new(answers, remake)),
             listing: Mutex::new(listed),
             is_used: AtomicBool::new(false),
         })
@@ -149,10 +153,15 @@ impl Binding {
             is_stored: false,
             session,
             opened: Arc::default(),
-            derived: Arc::default(),
+            derived: Arc::new(derived::Statement::new(Answers::Make, None)),
             listing: Mutex::default(),
             is_used: AtomicBool::new(false),
         })
+    }
+
+    /// Whether an answer that is kept of the derived node at `path` was read, or made.
+    pub(crate) fn has_answer(&self, path: &PondPath) -> bool {
+        self.derived.used.lock().expect("never poisoned").contains_key(path)
     }
 
     pub(crate) fn tree(&self) -> &Tree {

@@ -271,7 +271,7 @@ const SEGMENT: &str = "segment";
 
 /// What a row knows of the table in a Parquet file that never changes: enough to plan without
 /// opening it.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct TableFacts {
     /// The Arrow schema as JSON.
     pub arrow_schema: String,

@@ -125,11 +125,41 @@ pub trait Directory: Debug + Send + Sync {
     }
 }
 
+/// How new what a file shows is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// It is stored.
+    Stored,
+    /// It is made on each access.
+    Live,
+    /// It is read from the cache, where it is young enough.
+    Fresh,
+    /// It will be made anew by whoever reads it next.
+    Stale,
+}
+
+impl Freshness {
+    /// Returns its name; `None` for what is stored.
+    pub fn as_str(self) -> Option<&'static str> {
+        match self {
+            Self::Stored => None,
+            Self::Live => Some("live"),
+            Self::Fresh => Some("fresh"),
+            Self::Stale => Some("stale"),
+        }
+    }
+}
+
 /// A node that holds bytes, and perhaps a table.
 #[async_trait]
 pub trait File: Debug + Send + Sync {
     /// Returns what a listing says of it.
     async fn metadata(&self) -> Result<DirEntry>;
+
+    /// Returns how new what it shows is.
+    fn freshness(&self) -> Freshness {
+        Freshness::Stored
+    }
 
     /// Streams the bytes without holding the whole file, or returns `None` for a view, which has
     /// rows only ([`crate::format::read`] encodes them).

@@ -20,6 +20,7 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::collect;
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, ExprWithAlias};
 
+use super::answers::{Answers, Remake};
 use super::{Binding, Pinned};
 use crate::error::{Error, Result};
 use crate::factory::derived::{Derived, PlanDerived, Planner};
@@ -41,6 +42,17 @@ pub(super) struct Statement {
     in_order: Mutex<HashSet<(i64, PondPath)>>,
     /// How many trees of the past this one was reached through.
     depth: usize,
+    /// What may be done with answers that are kept.
+    pub(super) answers: Answers,
+    pub(super) remake: Remake,
+    /// The files of the answers that were read.
+    pub(super) used: Mutex<HashMap<PondPath, Vec<String>>>,
+}
+
+impl Statement {
+    pub(super) fn new(answers: Answers, remake: Remake) -> Self {
+        Self { answers, remake, ..Self::default() }
+    }
 }
 
 /// The planner of one binding.
@@ -52,8 +64,16 @@ impl PlanDerived for OfBinding {
         let binding = self.0.of(file)?;
         let path = &file.cx.path;
         let planned = async {
+            let remake = binding.derived.remake.as_ref() == Some(path);
+            if !remake && let Some(fresh) = binding.fresh(file) {
+                return Ok(fresh);
+            }
             binding.plan_sources(file).await?;
-            binding.plan_query(file).await
+            let live = binding.plan_query(file).await?;
+            match remake {
+                true => binding.refreshed(file, live).await,
+                false => binding.answered(file, live).await,
+            }
         };
         planned.await.map_err(|error: Error| error.context(format!("'{path}' is broken")))
     }
@@ -82,10 +102,12 @@ impl Binding {
             )));
         }
         let root = file.cx.root.clone();
+        let answers = if file.cx.is_past { Answers::None } else { statement.answers };
+        let depth = statement.depth + usize::from(file.cx.is_past);
         let binding = Arc::new(Self {
             pinned: Some(Pinned { snapshot: snapshot.clone(), root }),
             opened: Arc::default(),
-            derived: Arc::new(Statement { depth: statement.depth + 1, ..Statement::default() }),
+            derived: Arc::new(Statement { depth, ..Statement::new(answers, None) }),
             ..self.sibling()
         });
         // A binding to the newest snapshot is of its statement alone.
@@ -97,7 +119,7 @@ impl Binding {
     }
 
     /// Makes a binding of the same statement to the same tree.
-    fn sibling(&self) -> Self {
+    pub(super) fn sibling(&self) -> Self {
         Self {
             tree: self.tree.clone(),
             pinned: self.pinned.clone(),
@@ -113,7 +135,7 @@ impl Binding {
     }
 
     /// Plans what `file` needs, bottom up.
-    async fn plan_sources(self: &Arc<Self>, file: &Derived) -> Result<()> {
+    pub(super) async fn plan_sources(self: &Arc<Self>, file: &Derived) -> Result<()> {
         let (path, snapshot) = (&file.cx.path, &file.cx.snapshot);
         let key = |path: &PondPath| (snapshot.txn(), path.clone());
         let is_in_order = |key: &(i64, PondPath)| {
@@ -132,7 +154,10 @@ impl Binding {
     }
 
     /// Plans the query of `file`, whose sources are planned.
-    async fn plan_query(self: &Arc<Self>, file: &Derived) -> Result<Arc<dyn TableProvider>> {
+    pub(super) async fn plan_query(
+        self: &Arc<Self>,
+        file: &Derived,
+    ) -> Result<Arc<dyn TableProvider>> {
         let recipe = &file.recipe;
         let inner = Arc::new(Self { aliases: recipe.aliases.clone(), ..self.sibling() });
         let mut state = (self.session)(&inner, false)?;

@@ -31,10 +31,11 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as EngineStatement;
+use datafusion::sql::resolve::resolve_table_references;
 
 use self::session::LeanSession;
 use self::writes::Writing;
-use crate::catalog::Binding;
+use crate::catalog::{Answers, Binding, Remake};
 use crate::error::{Error, Result};
 use crate::node::{Node, resolve};
 use crate::path::PondPath;
@@ -222,18 +223,36 @@ impl PondContext {
             .get_or_init(|| LeanSession::new(self.inner.config.clone(), self.inner.runtime.clone()))
     }
 
-    /// Binds a statement to what it sees.
+    /// Binds a statement to what it sees. Answers that are kept are read, and none is made.
     async fn bind(&self, aliases: Vec<(String, PondPath)>) -> Result<Arc<Binding>> {
-        Ok(self.bind_to(self.snapshot().await?, aliases))
+        self.bind_with(aliases, Answers::Read).await
     }
 
-    fn bind_to(&self, snapshot: Arc<Snapshot>, aliases: Vec<(String, PondPath)>) -> Arc<Binding> {
+    /// Binds a statement to what it sees; in an open transaction that is no answer that is kept.
+    async fn bind_with(
+        &self,
+        aliases: Vec<(String, PondPath)>,
+        answers: Answers,
+    ) -> Result<Arc<Binding>> {
+        if let Some(edit) = self.inner.open.lock().await.as_ref() {
+            return Ok(self.bind_to(edit.snapshot(), aliases, (Answers::None, None)));
+        }
+        Ok(self.bind_to(self.tree().snapshot().await?, aliases, (answers, None)))
+    }
+
+    fn bind_to(
+        &self,
+        snapshot: Arc<Snapshot>,
+        aliases: Vec<(String, PondPath)>,
+        answers: (Answers, Remake),
+    ) -> Arc<Binding> {
         let context = self.clone();
         Binding::pinned(
             self.tree().clone(),
             snapshot,
             self.directory(),
             aliases,
+            answers,
             Arc::new(move |binding, complete| {
                 let lean = context.lean();
                 if complete {
@@ -268,7 +287,16 @@ impl PondContext {
         text: &str,
         aliases: Vec<(String, PondPath)>,
     ) -> Result<Output> {
-        let binding = self.bind(aliases).await?;
+        // What only looks at nodes makes no answers.
+        let looks = match &statement {
+            EngineStatement::Explain(explain) => !explain.options.analyze,
+            _ => resolve_table_references(&statement, true)?
+                .0
+                .iter()
+                .any(|table| table.schema() == Some("information_schema")),
+        };
+        let answers = if looks { Answers::Read } else { Answers::Make };
+        let binding = self.bind_with(aliases, answers).await?;
         let (state, planned) = self.planned(&binding, statement, None).await?;
         match planned {
             Planned::Query(plan) => Ok(Output {

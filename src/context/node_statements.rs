@@ -8,10 +8,11 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use serde_json::{Map, Value};
 
 use super::{Output, PondContext};
+use crate::catalog::Answers;
 use crate::error::{Error, ErrorKind, Result};
 use crate::factory::sql_derived::SOURCE_ALIASES;
 use crate::factory::{Config, Factory, FactoryRef, OptionKind};
-use crate::node::{Node, lookup, resolve};
+use crate::node::{Freshness, Node, lookup, resolve};
 use crate::path::PondPath;
 use crate::sql::{
     self, AlterNodeChange, CreateNode, Describe, NodeParts, NodeStatement, Show, create_node_sql,
@@ -108,7 +109,7 @@ impl PondContext {
             node.entry.dynamic_factory().is_some() && node.entry.entry_type.is_file()
         });
         if is_table && change.is_written() {
-            let binding = self.bind_to(snapshot, Vec::new());
+            let binding = self.bind_to(snapshot, Vec::new(), (Answers::None, None));
             binding.require_table(&change.path).await?;
         }
         Ok(())
@@ -244,17 +245,42 @@ impl PondContext {
     }
 
     async fn refresh(&self, paths: &[PondPath]) -> Result<Output> {
-        let binding = self.bind(Vec::new()).await?;
-        let root = binding.root().await?;
-        for path in paths {
-            resolve(&root, path).await?;
+        if self.in_transaction() {
+            return Err(Error::invalid("REFRESH NODE: a transaction is open")
+                .with_hint("what is kept is of committed contents: COMMIT first"));
         }
-        let path = &paths[0];
-        let stored = self.tree().stored(binding.snapshot().await?.as_ref(), path)?;
-        let is_static = stored.is_some_and(|node| node.entry.dynamic_factory().is_none());
-        let reason = if is_static { "it is static" } else { "it keeps no copy of its source" };
-        Err(Error::unsupported(format!("'{path}' cannot be refreshed: {reason}"))
-            .with_hint("it is always as new as can be: read it"))
+        let snapshot = self.snapshot().await?;
+        let root = self.tree().root(snapshot.clone());
+        // All are looked at before any is made anew.
+        let mut found = Vec::with_capacity(paths.len());
+        for path in paths {
+            let freshness = match resolve(&root, path).await? {
+                Node::File(file) => file.freshness(),
+                _ => Freshness::Live,
+            };
+            let reason = match freshness {
+                Freshness::Stored => "it is static",
+                Freshness::Live => "it keeps no copy of its source",
+                Freshness::Fresh | Freshness::Stale => {
+                    found.push(snapshot.follow(path)?.0);
+                    continue;
+                }
+            };
+            return Err(Error::unsupported(format!("'{path}' cannot be refreshed: {reason}"))
+                .with_hint("it is always as new as can be: read it"));
+        }
+        let mut changes = Vec::with_capacity(found.len());
+        for path in found {
+            let answers = (Answers::Make, Some(path.clone()));
+            let binding = self.bind_to(snapshot.clone(), Vec::new(), answers);
+            binding.require_table(&path).await?;
+            if !binding.has_answer(&path) {
+                return Err(Error::unsupported(format!("'{path}' cannot be refreshed"))
+                    .with_hint("a pond in memory keeps no answers"));
+            }
+            changes.push(Change { status: "refreshed", txn: None, path });
+        }
+        Output::changes(&changes)
     }
 
     async fn show(&self, show: Show) -> Result<Output> {
@@ -262,8 +288,7 @@ impl PondContext {
             Show::Nodes { path, recursive, like: pattern } => {
                 let binding = self.bind(Vec::new()).await?;
                 let path = self.path(path.as_deref().unwrap_or("."))?;
-                let nodes = nodes::stored_nodes(&binding, &path, recursive).await?;
-                let mut batch = nodes::nodes_batch(&nodes)?;
+                let mut batch = nodes::nodes_batch(&binding, &path, recursive).await?;
                 if let Some(pattern) = pattern {
                     let pattern = StringViewArray::new_scalar(pattern);
                     let names = batch.column_by_name("name").expect("nodes() has it");

@@ -30,6 +30,11 @@ impl Work {
         self.edit.as_mut().expect("taken only when the work ends")
     }
 
+    /// Whether it is a step of an open transaction.
+    pub(super) fn is_step(&self) -> bool {
+        self.step.is_some()
+    }
+
     /// Keeps the work: commits it, or leaves that to the open transaction. Returns the changes with
     /// their transaction, which is not known yet within an open one.
     pub(super) async fn finish(mut self, mut changes: Vec<Change>) -> Result<Vec<Change>> {

@@ -23,7 +23,7 @@ use datafusion::sql::parser::Statement as EngineStatement;
 use super::engine_statements::check_plan;
 use super::write_syntax::{Write, WriteKind};
 use super::{Output, OutputKind, Planned, PondContext, copy, rows};
-use crate::catalog::Binding;
+use crate::catalog::{Answers, Binding};
 use crate::entry::{EntryType, OplogEntry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{TableFormat, detect_temporal};
@@ -330,7 +330,8 @@ impl PondContext {
             return Output::changes(&work.finish(vec![change]).await?);
         };
         let writing = Writing { write, target };
-        let binding = self.bind_to(snapshot, Vec::new());
+        let answers = if work.is_step() { Answers::None } else { Answers::Make };
+        let binding = self.bind_to(snapshot, Vec::new(), (answers, None));
         let (state, planned) = self.planned(&binding, statement, Some(&writing)).await?;
         let Planned::Rows(plans) = planned else {
             return Err(Error::invalid(format!("'{}': no rows to write", writing.target.path)));
@@ -361,7 +362,8 @@ impl PondContext {
             ))
             .with_hint("EXPLAIN shows the plan; EXPLAIN ANALYZE of the query alone runs it"));
         }
-        let binding = self.bind_to(snapshot, Vec::new());
+        let answers = if self.in_transaction() { Answers::None } else { Answers::Read };
+        let binding = self.bind_to(snapshot, Vec::new(), (answers, None));
         let writing = Writing { write, target };
         let (state, planned) = self.planned(&binding, statement, Some(&writing)).await?;
         match planned {

@@ -13,12 +13,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use datafusion::catalog::{Session, TableProvider};
 use futures::stream::BoxStream;
+use sha2::{Digest, Sha256};
 
 use super::{OpenContext, SourcePath};
+use crate::cache::Ready;
 use crate::entry::EntryType;
 use crate::error::{Error, Result};
 use crate::format::TableSource;
-use crate::node::{DirEntry, File};
+use crate::node::{DirEntry, File, Freshness};
 use crate::path::PondPath;
 use crate::sql::StoredQuery;
 
@@ -65,6 +67,26 @@ impl Recipe {
     }
 }
 
+impl Derived {
+    /// Returns what the answer of the file is kept under: its node, and all of its recipe. `None` while
+    /// the node is being made.
+    pub fn answer_key(&self) -> Option<String> {
+        let (node, version) = self.cx.made?;
+        let Recipe { factory, text, aliases, .. } = &*self.recipe;
+        let aliases: Vec<(&str, &str)> =
+            aliases.iter().map(|(alias, path)| (alias.as_str(), path.as_str())).collect();
+        let all = serde_json::json!([node, version, factory, text, aliases]);
+        let digest = Sha256::digest(all.to_string());
+        Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// Returns the answer that is kept, however old.
+    pub fn answer(&self) -> Option<Ready> {
+        self.recipe.refresh?;
+        self.cx.cache.get(&self.answer_key()?)
+    }
+}
+
 /// Plans derived files.
 #[async_trait]
 pub trait PlanDerived: Send + Sync {
@@ -94,6 +116,16 @@ impl File for Derived {
             dynamic: true,
             ..DirEntry::default()
         })
+    }
+
+    fn freshness(&self) -> Freshness {
+        match self.recipe.refresh {
+            None => Freshness::Live,
+            Some(interval) => match self.answer() {
+                Some(ready) if ready.answer.is_fresh(interval) => Freshness::Fresh,
+                _ => Freshness::Stale,
+            },
+        }
     }
 
     async fn bytes(&self) -> Result<Option<BoxStream<'static, Result<Bytes>>>> {

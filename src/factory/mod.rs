@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::cache::Cache;
-use crate::entry::EntryType;
+use crate::entry::{EntryType, NodeId};
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
 use crate::node::{Directory, Node};
 use crate::path::PondPath;
@@ -83,6 +83,9 @@ pub struct OpenContext {
     pub root: Arc<dyn Directory>,
     /// That snapshot.
     pub snapshot: Arc<Snapshot>,
+    /// The stored node and the version of its recipe; `None` while it is being made. What a dynamic
+    /// directory holds has those of the directory.
+    pub made: Option<(NodeId, i64)>,
     /// Whether it is looked at from later, so that what is live does not open.
     pub is_past: bool,
     /// Where derived files are kept.

@@ -64,7 +64,8 @@ pub use inspect::facts_of_parquet;
 pub use merge::{Merge, MergeFile};
 pub use policy::{APPEND_TARGET_ROWS, MAINTAIN_TARGET_ROWS, Part, next_merge};
 pub use series::{
-    OpenTables, SeriesRows, Stored, TableKey, series_sources, stored_table, table_source,
+    OpenTables, SeriesRows, Stored, TableKey, series_sources, stored_table, stored_table_as,
+    table_source,
 };
 use stored::StoredTable;
 use table::FileTable;

@@ -11,6 +11,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::object_store::ObjectStoreUrl;
 use datafusion::parquet::arrow::arrow_reader::{RowSelection, RowSelector};
@@ -207,6 +208,17 @@ fn part_of_segment(
 /// `Invalid` for no file, or if columns of one name have types that do not widen to one.
 pub fn stored_table(sources: Vec<TableSource>) -> Result<Arc<dyn TableProvider>> {
     Ok(Arc::new(StoredTable::new(sources)?))
+}
+
+/// As [`stored_table`], with the columns of `schema`, which hold those of all files.
+///
+/// # Errors
+/// As [`stored_table`].
+pub fn stored_table_as(
+    sources: Vec<TableSource>,
+    schema: SchemaRef,
+) -> Result<Arc<dyn TableProvider>> {
+    Ok(Arc::new(StoredTable::with_schema(sources, schema)?))
 }
 
 /// The newest tables opened, so that a query of a series need not read its rows again: between 128

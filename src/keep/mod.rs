@@ -37,7 +37,7 @@ pub use status::Status;
 /// Maintenance that failed, and has not succeeded since.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// What could not be maintained: `oplog` or `series`.
+    /// What could not be maintained: `oplog`, `series`, or the kept `answers of derived nodes`.
     pub what: String,
     /// When, microseconds since 1970 UTC.
     pub timestamp: i64,
@@ -50,20 +50,22 @@ pub struct Failure {
 pub(crate) enum Upkeep {
     Oplog,
     Series,
+    Answers,
 }
 
 impl Upkeep {
-    const ALL: [Self; 2] = [Self::Oplog, Self::Series];
+    const ALL: [Self; 3] = [Self::Oplog, Self::Series, Self::Answers];
 
     fn as_str(self) -> &'static str {
         match self {
             Self::Oplog => "oplog",
             Self::Series => "series",
+            Self::Answers => "answers of derived nodes",
         }
     }
 
     fn failure_path(self, dir: &Path) -> PathBuf {
-        dir.join(format!("cache/{}-failure.json", self.as_str()))
+        dir.join(format!("cache/{}-failure.json", self.as_str().replace(' ', "-")))
     }
 
     /// Keeps the outcome for [`Pond::status`], because a commit does not fail with it.

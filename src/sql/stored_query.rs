@@ -19,7 +19,7 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Span};
 
 use super::script::{Script, Source};
 use super::statement::Body;
-use super::time_travel::{PastClause, unmarked};
+use super::time_travel::{Moment, PastClause, unmarked};
 use crate::error::{Error, Result};
 use crate::path::PondPath;
 
@@ -32,7 +32,9 @@ pub struct StoredQuery {
     statement: EngineStatement,
     past: Vec<PastClause>,
     tables: Vec<Named>,
-    /// Paths that are arguments of table functions, as in `ls('/host')`.
+    /// Whether table functions are called.
+    calls: bool,
+    /// Paths that are their arguments, as in `ls('/host')`.
     arguments: Vec<String>,
 }
 
@@ -71,7 +73,8 @@ impl StoredQuery {
         if let EngineStatement::Statement(statement) = &*statement {
             let _ = statement.visit(&mut finder);
         }
-        Ok(Self { statement: *statement, past, tables: finder.named, arguments: finder.arguments })
+        let Finder { named: tables, calls, arguments, .. } = finder;
+        Ok(Self { statement: *statement, past, tables, calls, arguments })
     }
 
     /// Returns the statement, in which what is read of the past is still to be named.
@@ -82,6 +85,12 @@ impl StoredQuery {
     /// Returns the clauses about the past.
     pub(crate) fn past(&self) -> &[PastClause] {
         &self.past
+    }
+
+    /// Whether the same contents of its tables give the same answer, as far as the tables tell: it calls
+    /// no table function, and reads the past by number only.
+    pub fn is_settled(&self) -> bool {
+        !self.calls && self.past.iter().all(|clause| matches!(clause.moment, Moment::Version(_)))
     }
 
     /// Returns the paths that table functions are called with, as in `ls('/host')`.
@@ -166,6 +175,7 @@ struct Finder {
     /// The names of what is a table, and no part of a WITH.
     tables: HashSet<String>,
     named: Vec<Named>,
+    calls: bool,
     arguments: Vec<String>,
 }
 
@@ -179,6 +189,7 @@ impl Visitor for Finder {
                 self.named.extend(named);
             }
             TableFactor::Table { args: Some(args), .. } => {
+                self.calls = true;
                 let first = args.args.first().and_then(path_argument);
                 self.arguments.extend(first.filter(|path| path.starts_with('/')));
             }

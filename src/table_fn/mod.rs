@@ -1,5 +1,5 @@
 //! Table functions: `ls()`, `nodes()`, `factories()`, `pond_log()`, `pond_diff()`, `history()`,
-//! `oplog()`.
+//! `oplog()`, `cache()`.
 //!
 //! Their names are of any case; their arguments are literals, positional or named (`recursive =>
 //! true`): `FromPlanner` puts named ones into place, so that each function has one way to be
@@ -7,6 +7,7 @@
 //! from a [`RootSource`] when its table is scanned, so looking up a function costs nothing.
 
 mod arguments;
+mod cache;
 pub(crate) mod factories;
 mod history;
 pub mod ls;
@@ -90,6 +91,7 @@ static SIGNATURES: &[&Signature] = &[
     &pond_diff::SIGNATURE,
     &history::SIGNATURE,
     &oplog::SIGNATURE,
+    &cache::SIGNATURE,
 ];
 
 /// Returns the functions of `binding`, by name.
@@ -102,6 +104,7 @@ pub(crate) fn functions(binding: &Arc<Binding>) -> Vec<(&'static str, Arc<dyn Ta
         (pond_diff::SIGNATURE.name, Arc::new(pond_diff::PondDiff(binding.clone()))),
         (history::SIGNATURE.name, Arc::new(history::History(binding.clone()))),
         (oplog::SIGNATURE.name, Arc::new(oplog::OplogRows(binding.clone()))),
+        (cache::SIGNATURE.name, Arc::new(cache::Answers(binding.clone()))),
     ]
 }
 

@@ -16,9 +16,10 @@ use super::rows::Rows;
 use crate::catalog::Binding;
 use crate::entry::EntryType;
 use crate::error::{Error, Result};
-use crate::node::lookup;
+use crate::node::{Freshness, Node, lookup};
 use crate::path::PondPath;
 use crate::tree::StoredNode;
+use crate::tree::past::InTime;
 
 /// The function.
 pub(super) static SIGNATURE: Signature = Signature { name: "nodes", parameters: &["path"] };
@@ -35,7 +36,7 @@ impl TableFunctionImpl for Nodes {
         let binding = self.0.clone();
         Ok(Arc::new(Rows::new(nodes_schema(), move || {
             let (binding, path) = (binding.clone(), path.clone());
-            async move { nodes_batch(&stored_nodes(&binding, &path, true).await?) }
+            async move { nodes_batch(&binding, &path, true).await }
         })))
     }
 }
@@ -45,13 +46,12 @@ impl TableFunctionImpl for Nodes {
 /// # Errors
 /// `NotFound`; `Unsupported` for a directory that stores none because a factory makes its children;
 /// `Invalid` for what is no directory.
-pub(crate) async fn stored_nodes(
+async fn stored_nodes(
+    place: &InTime,
     binding: &Binding,
-    path: &PondPath,
     recursive: bool,
 ) -> Result<Vec<StoredNode>> {
     let tree = binding.tree();
-    let place = binding.in_time(path).await?;
     let (path, snapshot) = (&place.path, &place.snapshot);
     let by_factory = |factory: &str, at: &PondPath| {
         Error::unsupported(format!(
@@ -103,14 +103,33 @@ pub(crate) fn nodes_schema() -> SchemaRef {
             // Neither is known of what an open transaction has made.
             Field::new("txn", DataType::Int64, true),
             Field::new("changed", time, true),
+            // How new what a dynamic node shows is: live, fresh, or stale.
+            Field::new("state", DataType::Utf8View, true),
             Field::new("error", DataType::Utf8View, true),
         ]))
     });
     SCHEMA.clone()
 }
 
-/// Returns the rows of `nodes()`.
-pub(crate) fn nodes_batch(nodes: &[StoredNode]) -> Result<RecordBatch> {
+/// Returns the rows of `nodes()`: the stored nodes below the directory `path`; with `recursive`, all of
+/// them.
+///
+/// # Errors
+/// Those of [`stored_nodes`].
+pub(crate) async fn nodes_batch(
+    binding: &Binding,
+    path: &PondPath,
+    recursive: bool,
+) -> Result<RecordBatch> {
+    let place = binding.in_time(path).await?;
+    let nodes = stored_nodes(&place, binding, recursive).await?;
+    let mut states = Vec::with_capacity(nodes.len());
+    for node in &nodes {
+        states.push(match node.entry.dynamic_factory() {
+            Some(_) if node.error.is_none() => state_of(&place, &node.path).await,
+            _ => None,
+        });
+    }
     let text = |value: fn(&StoredNode) -> Option<String>| -> ArrayRef {
         Arc::new(nodes.iter().map(value).collect::<StringViewArray>())
     };
@@ -131,9 +150,20 @@ pub(crate) fn nodes_batch(nodes: &[StoredNode]) -> Result<RecordBatch> {
         number(|node| Some(node.entry.version)),
         number(|node| Some(node.entry.txn).filter(|txn| *txn > 0)),
         Arc::new(times.collect::<TimestampMicrosecondArray>().with_timezone("UTC")),
+        Arc::new(states.into_iter().collect::<StringViewArray>()),
         text(|node| node.error.clone()),
     ];
     Ok(RecordBatch::try_new(nodes_schema(), columns)?)
+}
+
+/// Returns how new what a dynamic node shows is.
+async fn state_of(place: &InTime, path: &PondPath) -> Option<&'static str> {
+    match lookup(&place.root, path).await {
+        Ok(Some(Node::File(file))) => file.freshness().as_str(),
+        Ok(Some(_)) => Freshness::Live.as_str(),
+        // Its error is told elsewhere.
+        _ => None,
+    }
 }
 
 /// The configuration of a dynamic node as it is stored, a JSON object.

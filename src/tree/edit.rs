@@ -253,6 +253,7 @@ impl Edit {
             path: path.clone(),
             root: self.tree.root(self.snapshot()),
             snapshot: self.snapshot(),
+            made: None,
             is_past: false,
             cache: self.tree.cache.clone(),
         };

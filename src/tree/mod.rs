@@ -123,7 +123,7 @@ pub struct DropNodes {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// `created`, `replaced`, `appended`, `altered`, `renamed`, `copied`, `restored`, `dropped`,
-    /// `exists` or `unchanged`.
+    /// `refreshed`, `exists` or `unchanged`.
     pub status: &'static str,
     /// The transaction, if one was needed.
     pub txn: Option<i64>,
@@ -134,7 +134,7 @@ pub struct Change {
 impl Change {
     /// Whether the verb wrote anything.
     pub fn is_written(&self) -> bool {
-        !matches!(self.status, "exists" | "unchanged")
+        !matches!(self.status, "exists" | "unchanged" | "refreshed")
     }
 }
 

@@ -95,6 +95,7 @@ impl Directory for StoredDirectory {
                 path,
                 root: Arc::new(root),
                 snapshot: self.view.snapshot.clone(),
+                made: (entry.txn > 0).then_some((entry.node_id, entry.version)),
                 is_past: self.view.is_past,
                 cache: self.view.tree.cache.clone(),
             };

@@ -10,7 +10,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use datafusion::arrow::datatypes::{DataType, Schema};
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::prelude::SessionContext;
 use futures::stream::BoxStream;
@@ -22,7 +23,7 @@ use crate::entry::{EntryType, OplogEntry, Segment, TableFacts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
     EncodedTable, KnownTable, Merge, MergeFile, Part, Stored as Place, detect_temporal,
-    facts_of_parquet, next_merge, stored_table, table_source,
+    facts_of_parquet, next_merge, stored_table, stored_table_as, table_source,
 };
 use crate::path::PondPath;
 use crate::snapshot::Snapshot;
@@ -152,6 +153,23 @@ impl Edit {
 }
 
 impl Tree {
+    /// Returns some versions of a static series as a table with the columns of `schema`, which are
+    /// those of all versions.
+    ///
+    /// # Errors
+    /// `Corrupt` if the oplog's rows of it are damaged.
+    pub fn versions_table(
+        &self,
+        snapshot: &Snapshot,
+        path: &PondPath,
+        series: &OplogEntry,
+        versions: RangeInclusive<i64>,
+        schema: SchemaRef,
+    ) -> Result<Arc<dyn TableProvider>> {
+        let blobs = self.pond.blobs();
+        stored_table_as(stored_sources(blobs, path, snapshot, series, versions)?, schema)
+    }
+
     /// Merges the small files of the series at `path` into files of about `target_rows` rows, as far
     /// as it is due. Returns the number of files written. What a reader sees, now or of the past, does
     /// not change.

@@ -25,6 +25,8 @@
 mod answers;
 mod derived;
 mod increment;
+mod plans;
+mod shared;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -48,8 +50,9 @@ use crate::path::{PondPath, is_glob};
 use crate::snapshot::Snapshot;
 use crate::tree::Tree;
 use crate::tree::past::InTime;
-pub(crate) use answers::{Answers, Remake};
+pub(crate) use answers::{Answers, Reading};
 pub(crate) use derived::moment;
+pub(crate) use plans::Plans;
 
 /// The name of the catalog.
 pub const CATALOG: &str = "pond";
@@ -124,7 +127,7 @@ impl Binding {
         snapshot: Arc<Snapshot>,
         directory: PondPath,
         aliases: Vec<(String, PondPath)>,
-        (answers, remake): (Answers, Remake),
+        reading: Reading,
         session: OpenSession,
     ) -> Arc<Self> {
         let root = tree.root(snapshot.clone());
@@ -137,7 +140,7 @@ impl Binding {
             is_stored: false,
             session,
             opened: Arc::default(),
-            derived: Arc::new(derived::Statement::new(answers, remake)),
+            derived: Arc::new(derived::Statement::new(reading)),
             listing: Mutex::new(listed),
             is_used: AtomicBool::new(false),
         })
@@ -153,7 +156,7 @@ impl Binding {
             is_stored: false,
             session,
             opened: Arc::default(),
-            derived: Arc::new(derived::Statement::new(Answers::Make, None)),
+            derived: Arc::new(derived::Statement::new(Answers::Make.into())),
             listing: Mutex::default(),
             is_used: AtomicBool::new(false),
         })
@@ -256,6 +259,13 @@ impl Binding {
             && let Some(opened) = self.opened.lock().expect("never poisoned").get(key)
         {
             return opened.as_ref().ok().cloned();
+        }
+        if let (Some(pinned), Some(plans)) = (&self.pinned, &self.derived.reading.plans)
+            && let Some(table) = plans.get(pinned.snapshot.txn(), path)
+        {
+            self.mark_used();
+            self.opened.lock().expect("never poisoned").insert(key.to_owned(), Ok(table.clone()));
+            return Some(table);
         }
         // Not held while opening: a view opens its own tables through here.
         let opened = match self.open(path, quiet).await {

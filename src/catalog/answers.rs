@@ -28,6 +28,7 @@ use datafusion::physical_plan::execute_stream;
 
 use super::Binding;
 use super::increment::Increment;
+use super::plans::Plans;
 use crate::blob::Blobs;
 use crate::cache::{Answer, AnswerFile, Ready, SourceVersion};
 use crate::entry::EntryType;
@@ -53,8 +54,21 @@ pub(crate) enum Answers {
     Make,
 }
 
-/// The answer that a statement is to make anew, however young it is.
-pub(crate) type Remake = Option<PondPath>;
+/// How a statement reads derived nodes.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
+    pub answers: Answers,
+    /// The node whose answer is to be made anew, however young it is.
+    pub remake: Option<PondPath>,
+    /// Plans of earlier statements.
+    pub plans: Option<Arc<Plans>>,
+}
+
+impl From<Answers> for Reading {
+    fn from(answers: Answers) -> Self {
+        Self { answers, ..Self::default() }
+    }
+}
 
 /// Why there is no answer.
 enum Failure {
@@ -68,7 +82,7 @@ impl Binding {
     /// Returns the answer that is kept of `file`, however old; `None` if there is none, or if it must
     /// not be used.
     pub(super) fn kept(&self, file: &Derived) -> Option<Ready> {
-        if self.derived.answers == Answers::None || file.cx.is_past {
+        if self.derived.reading.answers == Answers::None || file.cx.is_past {
             return None;
         }
         file.answer()
@@ -103,7 +117,7 @@ impl Binding {
     ) -> Result<Arc<dyn TableProvider>> {
         let Some(interval) = file.recipe.refresh else { return Ok(live) };
         let live = stored_types(live)?;
-        if self.derived.answers != Answers::Make || file.cx.is_past {
+        if self.derived.reading.answers != Answers::Make || file.cx.is_past {
             return Ok(live);
         }
         let Some(key) = file.answer_key() else { return Ok(live) };

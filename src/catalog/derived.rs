@@ -20,12 +20,15 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::collect;
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, ExprWithAlias};
 
-use super::answers::{Answers, Remake};
+use super::answers::{Answers, Reading};
+use super::shared::{COPIES_MAX, SharedTable};
 use super::{Binding, Pinned};
+use crate::entry::OplogEntry;
 use crate::error::{Error, Result};
 use crate::factory::derived::{Derived, PlanDerived, Planner};
 use crate::path::PondPath;
 use crate::pond::At;
+use crate::snapshot::Located;
 use crate::sql::diagnose;
 use crate::sql::time_travel::{Moment, name_past};
 use crate::tree::past;
@@ -42,16 +45,18 @@ pub(super) struct Statement {
     in_order: Mutex<HashSet<(i64, PondPath)>>,
     /// How many trees of the past this one was reached through.
     depth: usize,
-    /// What may be done with answers that are kept.
-    pub(super) answers: Answers,
-    pub(super) remake: Remake,
+    pub(super) reading: Reading,
+    /// The nodes whose plans depend on the snapshot only.
+    settled: Mutex<HashSet<PondPath>>,
+    /// The nodes that are computed once and shared.
+    shared: Mutex<HashSet<PondPath>>,
     /// The files of the answers that were read.
     pub(super) used: Mutex<HashMap<PondPath, Vec<String>>>,
 }
 
 impl Statement {
-    pub(super) fn new(answers: Answers, remake: Remake) -> Self {
-        Self { answers, remake, ..Self::default() }
+    pub(super) fn new(reading: Reading) -> Self {
+        Self { reading, ..Self::default() }
     }
 }
 
@@ -64,12 +69,13 @@ impl PlanDerived for OfBinding {
         let binding = self.0.of(file)?;
         let path = &file.cx.path;
         let planned = async {
-            let remake = binding.derived.remake.as_ref() == Some(path);
+            let remake = binding.derived.reading.remake.as_ref() == Some(path);
             if !remake && let Some(fresh) = binding.fresh(file) {
                 return Ok(fresh);
             }
             binding.plan_sources(file).await?;
             let live = binding.plan_query(file).await?;
+            binding.keep_plan(file, &live)?;
             match remake {
                 true => binding.refreshed(file, live).await,
                 false => binding.answered(file, live).await,
@@ -102,12 +108,12 @@ impl Binding {
             )));
         }
         let root = file.cx.root.clone();
-        let answers = if file.cx.is_past { Answers::None } else { statement.answers };
+        let answers = if file.cx.is_past { Answers::None } else { statement.reading.answers };
         let depth = statement.depth + usize::from(file.cx.is_past);
         let binding = Arc::new(Self {
             pinned: Some(Pinned { snapshot: snapshot.clone(), root }),
             opened: Arc::default(),
-            derived: Arc::new(Statement { depth, ..Statement::new(answers, None) }),
+            derived: Arc::new(Statement { depth, ..Statement::new(answers.into()) }),
             ..self.sibling()
         });
         // A binding to the newest snapshot is of its statement alone.
@@ -146,9 +152,61 @@ impl Binding {
         }
         let order = self.tree.lineage(snapshot).order(path)?;
         self.derived.in_order.lock().expect("never poisoned").extend(order.iter().map(key));
+        self.find_shared(&order, file)?;
         for source in order.iter().filter(|source| *source != path) {
             // An error is told by whoever reads it.
             self.table(source, false).await;
+        }
+        Ok(())
+    }
+
+    /// Keeps the plan of `file` for later statements, if it depends on the snapshot only.
+    fn keep_plan(&self, file: &Derived, table: &Arc<dyn TableProvider>) -> Result<()> {
+        let Some(plans) = self.derived.reading.plans.as_ref() else { return Ok(()) };
+        let (path, snapshot) = (&file.cx.path, &file.cx.snapshot);
+        let is_shared = self.derived.shared.lock().expect("never poisoned").contains(path);
+        if is_shared || file.recipe.refresh.is_some() || !file.recipe.query.is_settled() {
+            return Ok(());
+        }
+        let Located::Found(entry) = snapshot.locate(path)? else { return Ok(()) };
+        let mut settled = self.derived.settled.lock().expect("never poisoned");
+        for source in self.tree.lineage(snapshot).sources(&entry)? {
+            let is_settled = |(path, entry): &(PondPath, OplogEntry)| {
+                entry.dynamic_factory().is_none()
+                    || settled.contains(path)
+                    || plans.get(snapshot.txn(), path).is_some()
+            };
+            let in_past = source.nodes.is_empty();
+            if in_past || !source.named.is_table || !source.nodes.iter().all(is_settled) {
+                return Ok(());
+            }
+        }
+        settled.insert(path.clone());
+        plans.put(snapshot.txn(), path.clone(), table.clone());
+        Ok(())
+    }
+
+    /// Finds the nodes that would be put in line too often, given the nodes that are read, sources
+    /// first.
+    fn find_shared(&self, order: &[PondPath], file: &Derived) -> Result<()> {
+        let snapshot = &file.cx.snapshot;
+        let lineage = self.tree.lineage(snapshot);
+        let mut copies: HashMap<PondPath, usize> = HashMap::new();
+        let mut shared = self.derived.shared.lock().expect("never poisoned");
+        for path in order.iter().rev() {
+            let mut times = copies.get(path).copied().unwrap_or(1);
+            if times > COPIES_MAX {
+                shared.insert(path.clone());
+                times = 1;
+            }
+            let Located::Found(entry) = snapshot.locate(path)? else { continue };
+            // What is wrong with a recipe is told when the node is opened.
+            for source in lineage.sources(&entry).unwrap_or_default() {
+                for (path, _) in source.nodes {
+                    let all = copies.entry(path).or_default();
+                    *all = all.saturating_add(times.saturating_mul(source.named.times));
+                }
+            }
         }
         Ok(())
     }
@@ -168,6 +226,10 @@ impl Binding {
             planned = inner.logical(&state, file).await;
         }
         let plan = planned.map_err(|error| inner.explain(error, &state, file))?;
+        let path = &file.cx.path;
+        if self.derived.shared.lock().expect("never poisoned").contains(path) {
+            return Ok(Arc::new(SharedTable::new(path.clone(), plan)));
+        }
         Ok(Arc::new(ViewTable::new(plan, Some(recipe.text.clone()))))
     }
 

@@ -35,7 +35,7 @@ use datafusion::sql::resolve::resolve_table_references;
 
 use self::session::LeanSession;
 use self::writes::Writing;
-use crate::catalog::{Answers, Binding, Remake};
+use crate::catalog::{Answers, Binding, Reading};
 use crate::error::{Error, Result};
 use crate::node::{Node, resolve};
 use crate::path::PondPath;
@@ -235,16 +235,19 @@ impl PondContext {
         answers: Answers,
     ) -> Result<Arc<Binding>> {
         if let Some(edit) = self.inner.open.lock().await.as_ref() {
-            return Ok(self.bind_to(edit.snapshot(), aliases, (Answers::None, None)));
+            return Ok(self.bind_to(edit.snapshot(), aliases, Answers::None.into()));
         }
-        Ok(self.bind_to(self.tree().snapshot().await?, aliases, (answers, None)))
+        // Many statements that only look need no engine.
+        let plans = (answers == Answers::Make).then(|| self.lean().plans().clone());
+        let reading = Reading { answers, plans, remake: None };
+        Ok(self.bind_to(self.tree().snapshot().await?, aliases, reading))
     }
 
     fn bind_to(
         &self,
         snapshot: Arc<Snapshot>,
         aliases: Vec<(String, PondPath)>,
-        answers: (Answers, Remake),
+        reading: Reading,
     ) -> Arc<Binding> {
         let context = self.clone();
         Binding::pinned(
@@ -252,7 +255,7 @@ impl PondContext {
             snapshot,
             self.directory(),
             aliases,
-            answers,
+            reading,
             Arc::new(move |binding, complete| {
                 let lean = context.lean();
                 if complete {
@@ -374,6 +377,7 @@ impl PondContext {
     async fn run_in_session(&self, plan: Box<LogicalPlan>, state: &SessionState) -> Result<Output> {
         // The session plans some of these again, without the copy that was made for the statement.
         self.lean().complete();
+        self.lean().plans().clear();
         let explain = |error| diagnose::explain(error, state);
         let is_query = engine_statements::is_execute(&plan);
         let rows = self.session().execute_logical_plan(*plan).await.map_err(explain)?;

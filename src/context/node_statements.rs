@@ -8,7 +8,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use serde_json::{Map, Value};
 
 use super::{Output, PondContext};
-use crate::catalog::Answers;
+use crate::catalog::{Answers, Reading};
 use crate::error::{Error, ErrorKind, Result};
 use crate::factory::sql_derived::SOURCE_ALIASES;
 use crate::factory::{Config, Factory, FactoryRef, OptionKind};
@@ -109,7 +109,7 @@ impl PondContext {
             node.entry.dynamic_factory().is_some() && node.entry.entry_type.is_file()
         });
         if is_table && change.is_written() {
-            let binding = self.bind_to(snapshot, Vec::new(), (Answers::None, None));
+            let binding = self.bind_to(snapshot, Vec::new(), Answers::None.into());
             binding.require_table(&change.path).await?;
         }
         Ok(())
@@ -271,8 +271,9 @@ impl PondContext {
         }
         let mut changes = Vec::with_capacity(found.len());
         for path in found {
-            let answers = (Answers::Make, Some(path.clone()));
-            let binding = self.bind_to(snapshot.clone(), Vec::new(), answers);
+            let remake = Some(path.clone());
+            let reading = Reading { remake, ..Answers::Make.into() };
+            let binding = self.bind_to(snapshot.clone(), Vec::new(), reading);
             binding.require_table(&path).await?;
             if !binding.has_answer(&path) {
                 return Err(Error::unsupported(format!("'{path}' cannot be refreshed"))

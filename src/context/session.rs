@@ -16,7 +16,7 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::functions_aggregate::{average, count, min_max, sum};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use crate::catalog::{Binding, CATALOG, Catalogs};
+use crate::catalog::{Binding, CATALOG, Catalogs, Plans};
 use crate::format::optimizer_rules;
 use crate::table_fn::{self, FromPlanner};
 
@@ -28,6 +28,7 @@ pub(super) const SESSION_SCHEMA: &str = "public";
 pub(super) struct LeanSession {
     context: SessionContext,
     is_complete: AtomicBool,
+    plans: Arc<Plans>,
 }
 
 impl LeanSession {
@@ -53,7 +54,12 @@ impl LeanSession {
             builder = builder.with_runtime_env(runtime);
         }
         let context = SessionContext::new_with_state(builder.build());
-        Self { context, is_complete: AtomicBool::new(false) }
+        Self { context, is_complete: AtomicBool::new(false), plans: Arc::default() }
+    }
+
+    /// Returns the plans of derived nodes that are kept.
+    pub(super) fn plans(&self) -> &Arc<Plans> {
+        &self.plans
     }
 
     /// Returns the session without the pond.

@@ -331,7 +331,7 @@ impl PondContext {
         };
         let writing = Writing { write, target };
         let answers = if work.is_step() { Answers::None } else { Answers::Make };
-        let binding = self.bind_to(snapshot, Vec::new(), (answers, None));
+        let binding = self.bind_to(snapshot, Vec::new(), answers.into());
         let (state, planned) = self.planned(&binding, statement, Some(&writing)).await?;
         let Planned::Rows(plans) = planned else {
             return Err(Error::invalid(format!("'{}': no rows to write", writing.target.path)));
@@ -363,7 +363,7 @@ impl PondContext {
             .with_hint("EXPLAIN shows the plan; EXPLAIN ANALYZE of the query alone runs it"));
         }
         let answers = if self.in_transaction() { Answers::None } else { Answers::Read };
-        let binding = self.bind_to(snapshot, Vec::new(), (answers, None));
+        let binding = self.bind_to(snapshot, Vec::new(), answers.into());
         let writing = Writing { write, target };
         let (state, planned) = self.planned(&binding, statement, Some(&writing)).await?;
         match planned {

@@ -4,7 +4,7 @@
 //! carries a [`Planner`] among its extensions, and [`Derived::table`] asks that: the answer is a table
 //! whose plan is put, in line, into the plan of the statement that reads it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,13 +57,23 @@ impl Recipe {
     /// `Invalid` for a table of the query that is neither a path nor an alias.
     pub fn sources(&self) -> Result<Vec<SourcePath>> {
         let aliases: Vec<&str> = self.aliases.iter().map(|(alias, _)| alias.as_str()).collect();
-        let named = self.query.paths(&aliases)?;
-        let aliased = self.aliases.iter().map(|(_, path)| path.clone());
-        let tables = named.into_iter().chain(aliased).map(|path| (path, true));
-        let listed = self.query.listed().into_iter().map(|path| (path, false));
-        let sources: BTreeSet<SourcePath> =
-            tables.chain(listed).map(|(path, is_table)| SourcePath { path, is_table }).collect();
-        Ok(sources.into_iter().collect())
+        let mut times = BTreeMap::<(PondPath, bool), usize>::new();
+        for path in self.query.paths(&aliases)? {
+            *times.entry((path, true)).or_default() += 1;
+        }
+        for (alias, path) in &self.aliases {
+            // One that the query leaves out is a source all the same.
+            *times.entry((path.clone(), true)).or_default() += self.query.times_named(alias);
+        }
+        for path in self.query.listed() {
+            *times.entry((path, false)).or_default() += 1;
+        }
+        let sources = times.into_iter().map(|((path, is_table), times)| SourcePath {
+            path,
+            is_table,
+            times: times.max(1),
+        });
+        Ok(sources.collect())
     }
 }
 

@@ -109,6 +109,8 @@ pub struct SourcePath {
     pub path: PondPath,
     /// Whether it is read as a table, and not listed.
     pub is_table: bool,
+    /// How often it is read.
+    pub times: usize,
 }
 
 /// One option of a factory.

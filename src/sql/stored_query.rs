@@ -5,7 +5,7 @@
 //! somebody else reads the node. Relative paths are made absolute before the text is stored
 //! ([`absolute`]).
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion::common::TableReference;
@@ -98,17 +98,24 @@ impl StoredQuery {
         self.arguments.iter().filter_map(|argument| PondPath::parse(argument).ok()).collect()
     }
 
-    /// Returns the paths and globs that are tables of the query, sorted, those of `aliases` left out.
+    /// Returns how often a table is called `name`.
+    pub fn times_named(&self, name: &str) -> usize {
+        let is_named = |named: &&Named| named.is_bare && named.table.table() == name;
+        self.tables.iter().filter(is_named).count()
+    }
+
+    /// Returns the paths and globs that are tables of the query, sorted, each as often as it is one;
+    /// those of `aliases` are left out.
     ///
     /// # Errors
     /// `Invalid` for a table that is neither a path nor an alias.
     pub fn paths(&self, aliases: &[&str]) -> Result<Vec<PondPath>> {
-        let mut paths = BTreeSet::new();
+        let mut paths = Vec::new();
         for Named { table, is_bare, .. } in &self.tables {
             if *is_bare && aliases.contains(&table.table()) {
                 continue;
             }
-            paths.insert(path_of_table(table)?.ok_or_else(|| {
+            paths.push(path_of_table(table)?.ok_or_else(|| {
                 let known = match aliases {
                     [] => "it names paths: FROM '/a.series'".to_owned(),
                     _ => format!("it knows {}, and paths: '/a.series'", aliases.join(", ")),
@@ -116,7 +123,8 @@ impl StoredQuery {
                 Error::invalid(format!("'{table}' is no source of the query")).with_hint(known)
             })?);
         }
-        Ok(paths.into_iter().collect())
+        paths.sort();
+        Ok(paths)
     }
 }
 

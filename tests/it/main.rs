@@ -5,6 +5,7 @@ mod concurrency;
 mod contract;
 mod crash;
 mod damage;
+mod derived;
 mod embed;
 mod examples;
 mod faults;

@@ -25,12 +25,12 @@ use super::shared::{COPIES_MAX, SharedTable};
 use super::{Binding, Pinned};
 use crate::entry::OplogEntry;
 use crate::error::{Error, Result};
-use crate::factory::derived::{Derived, PlanDerived, Planner};
+use crate::factory::derived::{Derived, PlanDerived, Planner, Query};
 use crate::path::PondPath;
 use crate::pond::At;
 use crate::snapshot::Located;
-use crate::sql::diagnose;
 use crate::sql::time_travel::{Moment, name_past};
+use crate::sql::{StoredQuery, diagnose};
 use crate::tree::past;
 
 /// Most trees of the past that are read out of each other: `'/a@v9'` reads `'/b@v7'` reads …
@@ -154,8 +154,11 @@ impl Binding {
         self.derived.in_order.lock().expect("never poisoned").extend(order.iter().map(key));
         self.find_shared(&order, file)?;
         for source in order.iter().filter(|source| *source != path) {
-            // An error is told by whoever reads it.
-            self.table(source, false).await;
+            // A directory has no rows; what reads it opens a child. An error is told by whoever reads it.
+            if matches!(snapshot.locate(source)?, Located::Found(entry) if entry.entry_type.is_file())
+            {
+                self.table(source, false).await;
+            }
         }
         Ok(())
     }
@@ -168,7 +171,11 @@ impl Binding {
         if is_shared || file.recipe.refresh.is_some() || !file.recipe.query.is_settled() {
             return Ok(());
         }
-        let Located::Found(entry) = snapshot.locate(path)? else { return Ok(()) };
+        let (at, entry) = match snapshot.locate(path)? {
+            Located::Found(entry) => (path.clone(), entry),
+            Located::Dynamic { entry, at } => (at, entry),
+            _ => return Ok(()),
+        };
         let mut settled = self.derived.settled.lock().expect("never poisoned");
         for source in self.tree.lineage(snapshot).sources(&entry)? {
             let is_settled = |(path, entry): &(PondPath, OplogEntry)| {
@@ -181,7 +188,7 @@ impl Binding {
                 return Ok(());
             }
         }
-        settled.insert(path.clone());
+        settled.insert(at);
         plans.put(snapshot.txn(), path.clone(), table.clone());
         Ok(())
     }
@@ -217,28 +224,36 @@ impl Binding {
         file: &Derived,
     ) -> Result<Arc<dyn TableProvider>> {
         let recipe = &file.recipe;
+        let reduced;
+        let (query, text) = match &recipe.query {
+            Query::Stored(query, text) => (query, text),
+            Query::Reduced(reduction) => {
+                let source = self.require_table(reduction.source()).await?;
+                reduced = reduction.query(&source.schema())?;
+                (&reduced.0, &reduced.1)
+            }
+        };
         let inner = Arc::new(Self { aliases: recipe.aliases.clone(), ..self.sibling() });
         let mut state = (self.session)(&inner, false)?;
-        let mut planned = inner.logical(&state, file).await;
+        let mut planned = inner.logical(&state, query).await;
         if planned.is_err() {
             // A lean session may lack a function.
             state = (self.session)(&inner, true)?;
-            planned = inner.logical(&state, file).await;
+            planned = inner.logical(&state, query).await;
         }
-        let plan = planned.map_err(|error| inner.explain(error, &state, file))?;
+        let plan = planned.map_err(|error| inner.explain(error, &state, query))?;
         let path = &file.cx.path;
         if self.derived.shared.lock().expect("never poisoned").contains(path) {
             return Ok(Arc::new(SharedTable::new(path.clone(), plan)));
         }
-        Ok(Arc::new(ViewTable::new(plan, Some(recipe.text.clone()))))
+        Ok(Arc::new(ViewTable::new(plan, Some(text.clone()))))
     }
 
     async fn logical(
         self: &Arc<Self>,
         state: &SessionState,
-        file: &Derived,
+        query: &StoredQuery,
     ) -> EngineResult<LogicalPlan> {
-        let query = &file.recipe.query;
         let mut statement = query.statement().clone();
         let mut suffixes = Vec::with_capacity(query.past().len());
         for clause in query.past() {
@@ -253,13 +268,12 @@ impl Binding {
     }
 
     /// Says why a query could not be planned: first of all, because of a path.
-    fn explain(&self, error: DataFusionError, state: &SessionState, file: &Derived) -> Error {
+    fn explain(&self, error: DataFusionError, state: &SessionState, query: &StoredQuery) -> Error {
         if diagnose::is_ours(&error) {
             return diagnose::explain(error, state);
         }
         let explained = diagnose::explain(error, state);
-        let statement = file.recipe.query.statement();
-        let references = state.resolve_table_references(statement).unwrap_or_default();
+        let references = state.resolve_table_references(query.statement()).unwrap_or_default();
         let of_path = references
             .iter()
             .filter(|table| explained.message().contains(&format!("'{}'", table.table())))

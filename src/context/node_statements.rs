@@ -5,6 +5,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, StringArray, StringViewArray};
 use datafusion::arrow::compute::{filter_record_batch, like};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use futures::{StreamExt, TryStreamExt};
 use serde_json::{Map, Value};
 
 use super::{Output, PondContext};
@@ -12,7 +13,7 @@ use crate::catalog::{Answers, Reading};
 use crate::error::{Error, ErrorKind, Result};
 use crate::factory::sql_derived::SOURCE_ALIASES;
 use crate::factory::{Config, Factory, FactoryRef, OptionKind};
-use crate::node::{Freshness, Node, lookup, resolve};
+use crate::node::{Freshness, ListFields, Node, lookup, resolve};
 use crate::path::PondPath;
 use crate::sql::{
     self, AlterNodeChange, CreateNode, Describe, NodeParts, NodeStatement, Show, create_node_sql,
@@ -20,6 +21,9 @@ use crate::sql::{
 use crate::table_fn::{factories, nodes, pond_log};
 use crate::tree::past::InTime;
 use crate::tree::{AlterNode, Change, CreateMode, DropNodes, Edit, NewNode, StoredNode};
+
+/// Most children of a new directory that are planned before it is stored.
+const PLANNED_CHILDREN_MAX: usize = 100;
 
 impl PondContext {
     pub(super) async fn execute_node(
@@ -104,13 +108,25 @@ impl PondContext {
     /// Plans a node that was made or altered, so that a query that does not work is never stored.
     async fn check_plan_of(&self, edit: &Edit, change: &Change) -> Result<()> {
         let snapshot = edit.snapshot();
-        let node = self.tree().stored(&snapshot, &change.path)?;
-        let is_table = node.is_some_and(|node| {
-            node.entry.dynamic_factory().is_some() && node.entry.entry_type.is_file()
-        });
-        if is_table && change.is_written() {
-            let binding = self.bind_to(snapshot, Vec::new(), Answers::None.into());
-            binding.require_table(&change.path).await?;
+        let Some(node) = self.tree().stored(&snapshot, &change.path)? else { return Ok(()) };
+        if node.entry.dynamic_factory().is_none() || !change.is_written() {
+            return Ok(());
+        }
+        let mut tables = Vec::new();
+        if node.entry.entry_type.is_file() {
+            tables.push(change.path.clone());
+        } else if !self.tree().lineage(&snapshot).sources(&node.entry)?.is_empty()
+            && let Node::Directory(directory) =
+                resolve(&self.tree().root(snapshot.clone()), &change.path).await?
+        {
+            // What it derives from the pond.
+            let children = directory.list(ListFields::NAMES).take(PLANNED_CHILDREN_MAX);
+            let names = children.map_ok(|child| change.path.child(&child.name));
+            tables = names.try_collect().await?;
+        }
+        let binding = self.bind_to(snapshot, Vec::new(), Answers::None.into());
+        for table in tables {
+            binding.require_table(&table).await?;
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ use datafusion::catalog::{Session, TableProvider};
 use futures::stream::BoxStream;
 use sha2::{Digest, Sha256};
 
+use super::temporal_reduce::Reduction;
 use super::{OpenContext, SourcePath};
 use crate::cache::Ready;
 use crate::entry::EntryType;
@@ -43,11 +44,36 @@ pub struct Recipe {
     /// Names that the query has for paths or globs.
     pub aliases: Vec<(String, PondPath)>,
     /// The query.
-    pub query: StoredQuery,
-    /// Its text.
-    pub text: String,
+    pub query: Query,
     /// How long an answer may be served before it is made anew; `None` for one that never is.
     pub refresh: Option<Duration>,
+}
+
+/// The query of a derived file.
+#[derive(Debug)]
+pub enum Query {
+    /// As a user wrote it.
+    Stored(StoredQuery, String),
+    /// Written when the columns of its source are known.
+    Reduced(Reduction),
+}
+
+impl Query {
+    /// Returns its text, or what that is written from.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Stored(_, text) => text.clone(),
+            Self::Reduced(reduction) => reduction.text(),
+        }
+    }
+
+    /// Whether the same contents of its tables give the same answer ([`StoredQuery::is_settled`]).
+    pub fn is_settled(&self) -> bool {
+        match self {
+            Self::Stored(query, _) => query.is_settled(),
+            Self::Reduced(_) => true,
+        }
+    }
 }
 
 impl Recipe {
@@ -56,16 +82,20 @@ impl Recipe {
     /// # Errors
     /// `Invalid` for a table of the query that is neither a path nor an alias.
     pub fn sources(&self) -> Result<Vec<SourcePath>> {
+        let Query::Stored(query, _) = &self.query else {
+            let sources = self.aliases.iter().map(|(_, path)| path.clone());
+            return Ok(sources.map(|path| SourcePath { path, is_table: true, times: 1 }).collect());
+        };
         let aliases: Vec<&str> = self.aliases.iter().map(|(alias, _)| alias.as_str()).collect();
         let mut times = BTreeMap::<(PondPath, bool), usize>::new();
-        for path in self.query.paths(&aliases)? {
+        for path in query.paths(&aliases)? {
             *times.entry((path, true)).or_default() += 1;
         }
         for (alias, path) in &self.aliases {
             // One that the query leaves out is a source all the same.
-            *times.entry((path.clone(), true)).or_default() += self.query.times_named(alias);
+            *times.entry((path.clone(), true)).or_default() += query.times_named(alias);
         }
-        for path in self.query.listed() {
+        for path in query.listed() {
             *times.entry((path, false)).or_default() += 1;
         }
         let sources = times.into_iter().map(|((path, is_table), times)| SourcePath {
@@ -82,10 +112,10 @@ impl Derived {
     /// the node is being made.
     pub fn answer_key(&self) -> Option<String> {
         let (node, version) = self.cx.made?;
-        let Recipe { factory, text, aliases, .. } = &*self.recipe;
+        let Recipe { factory, query, aliases, .. } = &*self.recipe;
         let aliases: Vec<(&str, &str)> =
             aliases.iter().map(|(alias, path)| (alias.as_str(), path.as_str())).collect();
-        let all = serde_json::json!([node, version, factory, text, aliases]);
+        let all = serde_json::json!([node, version, factory, query.text(), aliases]);
         let digest = Sha256::digest(all.to_string());
         Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
     }

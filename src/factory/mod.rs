@@ -9,6 +9,7 @@
 pub mod derived;
 pub mod hostmount;
 pub mod sql_derived;
+pub mod temporal_reduce;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -28,8 +29,12 @@ use crate::path::PondPath;
 use crate::snapshot::Snapshot;
 
 /// The factories every pond has.
-pub static FACTORIES: &[&dyn Factory] =
-    &[&hostmount::Hostmount, &sql_derived::SERIES, &sql_derived::TABLE];
+pub static FACTORIES: &[&dyn Factory] = &[
+    &hostmount::Hostmount,
+    &sql_derived::SERIES,
+    &sql_derived::TABLE,
+    &temporal_reduce::TemporalReduce,
+];
 
 /// Makes dynamic nodes of one kind.
 #[async_trait]
@@ -133,6 +138,8 @@ pub struct OptionSpec {
 pub enum OptionKind {
     /// Any text.
     Text,
+    /// A list of texts: `('a', 'b')`, or one text.
+    Texts,
     /// A directory of the host.
     HostDirectory,
     /// An absolute path or glob in the pond.
@@ -156,6 +163,7 @@ impl OptionKind {
     pub fn describe(self) -> String {
         match self {
             Self::Text => "text".to_owned(),
+            Self::Texts => "list of texts".to_owned(),
             Self::HostDirectory => "host directory".to_owned(),
             Self::PondPath => "pond path".to_owned(),
             Self::PondPaths => "pond path, or map of pond paths by name".to_owned(),
@@ -174,6 +182,10 @@ impl OptionKind {
                 Self::Text | Self::HostDirectory | Self::PondPath | Self::PondPaths | Self::Query,
                 Value::String(_),
             ) => Some(value.clone()),
+            (Self::Texts, Value::String(_)) => Some(Value::Array(vec![value.clone()])),
+            (Self::Texts, Value::Array(texts)) => {
+                texts.iter().all(Value::is_string).then(|| value.clone())
+            }
             (Self::PondPaths, Value::Object(paths)) => {
                 paths.values().all(Value::is_string).then(|| value.clone())
             }

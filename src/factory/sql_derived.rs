@@ -17,7 +17,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::Deserialize;
 
-use super::derived::{Derived, Recipe};
+use super::derived::{Derived, Query, Recipe};
 use super::{
     Config, CreateContext, Factory, OpenContext, OptionKind, OptionSpec, SourcePath, parse_duration,
 };
@@ -85,8 +85,7 @@ impl SqlDerived {
             factory: self.name,
             entry_type: self.entry_type,
             aliases,
-            query: StoredQuery::parse(&sql_query)?,
-            text: sql_query,
+            query: Query::Stored(StoredQuery::parse(&sql_query)?, sql_query),
             refresh: refresh_interval.as_deref().and_then(parse_duration),
         })
     }

@@ -12,17 +12,21 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::view::ViewTable;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::optimizer::optimize_projections::OptimizeProjections;
+use datafusion::optimizer::push_down_filter::PushDownFilter;
+use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_plan::collect;
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, ExprWithAlias};
 
 use super::answers::{Answers, Reading};
 use super::shared::{COPIES_MAX, SharedTable};
-use super::{Binding, Pinned};
+use super::{Binding, Pinned, increment};
 use crate::entry::OplogEntry;
 use crate::error::{Error, Result};
 use crate::factory::derived::{Derived, PlanDerived, Planner, Query};
@@ -264,7 +268,7 @@ impl Binding {
         // So that the types of its columns are the final ones.
         let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
         unique_columns(&plan)?;
-        Ok(plan)
+        flattened(plan, state)
     }
 
     /// Says why a query could not be planned: first of all, because of a path.
@@ -280,6 +284,24 @@ impl Binding {
             .find_map(|table| self.error_of(table));
         of_path.unwrap_or(explained)
     }
+}
+
+/// Merges the filters and projections of a plan with those that it was put over: a chain of nodes is as
+/// short as one, for each statement that reads it. Nothing is evaluated: what `now()` is, is for the
+/// statement to say.
+fn flattened(plan: LogicalPlan, state: &SessionState) -> EngineResult<LogicalPlan> {
+    // The rules expect that subqueries have been made joins.
+    let mut has_subquery = false;
+    plan.apply(|node| {
+        has_subquery |= increment::has_subquery(node)?;
+        Ok(if has_subquery { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    if has_subquery {
+        return Ok(plan);
+    }
+    let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> =
+        vec![Arc::new(PushDownFilter::new()), Arc::new(OptimizeProjections::new())];
+    Optimizer::with_rules(rules).optimize(plan, state, |_, _| {})
 }
 
 /// Two columns of one name could not be told apart by whoever reads the node.

@@ -138,7 +138,7 @@ impl<'a> Shape<'a> {
     }
 }
 
-fn has_subquery(node: &LogicalPlan) -> EngineResult<bool> {
+pub(super) fn has_subquery(node: &LogicalPlan) -> EngineResult<bool> {
     let mut found = false;
     node.apply_expressions(|expr| {
         expr.apply(|expr| {

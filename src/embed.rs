@@ -25,10 +25,11 @@ use crate::catalog::{Binding, CreatedNode};
 use crate::context::engine_statements::{external_node, external_text};
 use crate::context::session::bind;
 use crate::error::{Error, Result};
+use crate::sql::functions;
 use crate::tree::Tree;
 
-/// Adds the catalog `pond`, bare pond paths, the table functions, and `CREATE EXTERNAL TABLE …
-/// STORED AS` each factory to a session.
+/// Adds the catalog `pond`, bare pond paths, the table functions, our functions of time, and `CREATE
+/// EXTERNAL TABLE … STORED AS` each factory to a session.
 ///
 /// Register factories of your own before this. Names that are no pond paths mean what they did.
 ///
@@ -52,6 +53,7 @@ pub async fn register(context: &SessionContext, tree: Tree) -> Result<()> {
     let state = context.state_ref();
     let mut state = state.write();
     bind(&mut state, &binding);
+    functions::add_to(&mut state);
     for factory in tree.factories().all() {
         let name = factory.name();
         let factory = Arc::new(NodeFactory { name, binding: binding.clone() });

@@ -18,6 +18,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 
 use crate::catalog::{Binding, CATALOG, Catalogs, Plans};
 use crate::format::optimizer_rules;
+use crate::sql::functions;
 use crate::table_fn::{self, FromPlanner};
 
 /// The schema of a session's own tables, and the one that bare names are looked up in.
@@ -90,7 +91,8 @@ impl LeanSession {
     }
 }
 
-/// Adds the engine's functions and formats; those that an application has registered stay.
+/// Adds the engine's functions and formats, and our functions; those that an application has
+/// registered stay.
 fn add_all(state: &mut SessionState) {
     const FREE: &str = "registering a function under a free name cannot fail";
     let config = state.config_options().clone();
@@ -100,6 +102,7 @@ fn add_all(state: &mut SessionState) {
             state.register_udf(updated.unwrap_or(function)).expect(FREE);
         }
     }
+    functions::add_to(state);
     for function in SessionStateDefaults::default_higher_order_functions() {
         if !state.higher_order_functions().contains_key(function.name()) {
             state.register_higher_order_function(function).expect(FREE);

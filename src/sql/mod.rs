@@ -10,6 +10,7 @@
 
 pub(crate) mod diagnose;
 pub(crate) mod from_clause;
+pub(crate) mod functions;
 mod ignored;
 mod parser;
 mod script;

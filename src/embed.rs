@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
 use datafusion::error::Result as EngineResult;
 use datafusion::logical_expr::CreateExternalTable;
+use datafusion::optimizer::OptimizerRule;
 use datafusion::prelude::SessionContext;
 
 use crate::catalog::{Binding, CreatedNode};
@@ -26,10 +27,11 @@ use crate::context::engine_statements::{external_node, external_text};
 use crate::context::session::bind;
 use crate::error::{Error, Result};
 use crate::sql::functions;
+use crate::sql::time_buckets::with_time_buckets;
 use crate::tree::Tree;
 
-/// Adds the catalog `pond`, bare pond paths, the table functions, our functions of time, and `CREATE
-/// EXTERNAL TABLE … STORED AS` each factory to a session.
+/// Adds the catalog `pond`, bare pond paths, the table functions, our functions of time, the rule that
+/// prunes by time buckets, and `CREATE EXTERNAL TABLE … STORED AS` each factory to a session.
 ///
 /// Register factories of your own before this. Names that are no pond paths mean what they did.
 ///
@@ -50,6 +52,8 @@ pub async fn register(context: &SessionContext, tree: Tree) -> Result<()> {
     );
     // What information_schema is answered from until the pond is used.
     binding.snapshot().await?;
+    let rules = with_time_buckets(context.state_ref().read().optimizers().to_vec());
+    set_optimizer_rules(context, rules);
     let state = context.state_ref();
     let mut state = state.write();
     bind(&mut state, &binding);
@@ -60,6 +64,17 @@ pub async fn register(context: &SessionContext, tree: Tree) -> Result<()> {
         state.table_factories_mut().insert(name.to_uppercase(), factory);
     }
     Ok(())
+}
+
+/// Replaces a session's optimizer rules one by one, which is all that the engine offers: what the
+/// session plans meanwhile may miss some.
+fn set_optimizer_rules(context: &SessionContext, rules: Vec<Arc<dyn OptimizerRule + Send + Sync>>) {
+    for rule in &rules {
+        context.remove_optimizer_rule(rule.name());
+    }
+    for rule in rules {
+        context.add_optimizer_rule(rule);
+    }
 }
 
 /// Makes nodes of one factory for `CREATE EXTERNAL TABLE`.

@@ -14,11 +14,13 @@ use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::functions_aggregate::{average, count, min_max, sum};
+use datafusion::optimizer::Optimizer;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use crate::catalog::{Binding, CATALOG, Catalogs, Plans};
 use crate::format::optimizer_rules;
 use crate::sql::functions;
+use crate::sql::time_buckets::with_time_buckets;
 use crate::table_fn::{self, FromPlanner};
 
 /// The schema of a session's own tables, and the one that bare names are looked up in.
@@ -50,6 +52,7 @@ impl LeanSession {
                 min_max::min_udaf(),
                 min_max::max_udaf(),
             ])
+            .with_optimizer_rules(with_time_buckets(Optimizer::new().rules))
             .with_physical_optimizer_rules(optimizer_rules());
         if let Some(runtime) = runtime {
             builder = builder.with_runtime_env(runtime);

@@ -3,7 +3,7 @@
 //!
 //! Each is another way to write what the engine has, and the optimizer puts that in its place:
 //! `CAST(x AS DATE)`, `date_part('hour', x)`. So they mean the same, and all that the engine knows
-//! of those holds for them.
+//! of those, and [`super::time_buckets`] of the former, holds for them.
 
 use std::sync::Arc;
 

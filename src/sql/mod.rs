@@ -16,6 +16,7 @@ mod parser;
 mod script;
 mod statement;
 mod stored_query;
+pub(crate) mod time_buckets;
 pub(crate) mod time_travel;
 
 pub(crate) use ignored::ignored_in_from;

@@ -1,5 +1,6 @@
 //! The one integration binary: each further one would link the engine again.
 
+mod buckets;
 mod cli;
 mod concurrency;
 mod contract;

@@ -34,7 +34,9 @@ use pond::format::{
     optimizer_rules, series_sources, stored_table, table_source,
 };
 use pond::path::PondPath;
-use pond::{Error, ErrorKind, Result};
+use pond::pond::Pond;
+use pond::tree::Tree;
+use pond::{Error, ErrorKind, Result, register};
 
 use crate::probe::ProbeStore;
 
@@ -654,6 +656,83 @@ async fn an_hour_opens_one_file_and_counts_open_none() {
     assert_eq!(series.reads_as_of(7, &later).await.0.len(), 0);
     let scan = "SELECT count(temperature), sum(status) FROM t";
     assert!(series.query_as_of(7, scan).await[0].starts_with("70000|"));
+}
+
+/// A filter on a bucket makes the plan that the range makes when it is written by hand, and so reads
+/// as much: the same files, row groups and pages.
+#[tokio::test]
+async fn a_bucket_reads_what_its_range_does() {
+    let mut series = Series::new();
+    register(&series.session, Tree::new(Pond::transient().await.unwrap())).await.unwrap();
+    for number in 0..60 {
+        series.append(&hour(number, 10_000)).await;
+    }
+    let time = |hour: i64| format!("to_timestamp_micros({})", START_MICROS + hour * HOUR_MICROS);
+    let hours = "(SELECT date_trunc('hour', timestamp) AS hour, avg(temperature) AS a, \
+                 count(*) AS n FROM t GROUP BY 1)";
+    let of_range = |from: i64, to: i64| {
+        format!(
+            "SELECT * FROM (SELECT date_trunc('hour', timestamp) AS hour, avg(temperature) AS a, \
+             count(*) AS n FROM t WHERE timestamp >= {} AND timestamp < {} GROUP BY 1) ORDER BY 1",
+            time(from),
+            time(to)
+        )
+    };
+    let of_days = |from: i64, to: i64| {
+        format!(
+            "SELECT avg(temperature), count(*) FROM t WHERE timestamp >= {} AND timestamp < {}",
+            time(from),
+            time(to)
+        )
+    };
+    let days = "SELECT avg(temperature), count(*) FROM t WHERE";
+    let cases = [
+        (format!("SELECT * FROM {hours} WHERE hour = {} ORDER BY 1", time(7)), of_range(7, 8)),
+        (
+            format!(
+                "SELECT * FROM {hours} WHERE hour > {} AND hour <= {} ORDER BY 1",
+                time(20),
+                time(22)
+            ),
+            of_range(21, 23),
+        ),
+        (format!("{days} date_trunc('hour', timestamp) = {}", time(33)), of_days(33, 34)),
+        (
+            format!("{days} date_bin(INTERVAL '1 hour', timestamp) = '2026-01-02T04:00:00Z'"),
+            of_days(28, 29),
+        ),
+        (format!("{days} DATE(timestamp) = '2026-01-02'"), of_days(24, 48)),
+        (format!("{days} DATE(date_trunc('hour', timestamp)) = '2026-01-02'"), of_days(24, 48)),
+        (
+            format!("{days} date_trunc('day', timestamp) IN ('2026-01-02', '2026-01-01')"),
+            of_days(0, 48),
+        ),
+    ];
+    for round in ["appended", "merged"] {
+        for (bucket, range) in &cases {
+            let rows = series.query(range).await;
+            assert!(rows.iter().all(|row| row.ends_with("0000")) && !rows.is_empty(), "{rows:?}");
+            assert_eq!(series.query(bucket).await, rows, "{bucket}");
+            assert_eq!(series.plan(bucket).await, series.plan(range).await, "{bucket}");
+            assert_eq!(series.reads(bucket).await, series.reads(range).await, "{round}: {bucket}");
+        }
+        let (files, bytes) = series.reads(&cases[0].0).await;
+        assert_eq!(files.len(), 1, "{round}");
+        assert!(bytes <= 60_000, "{round}: {bytes}");
+        let no_hour =
+            format!("SELECT * FROM {hours} WHERE hour = {} + INTERVAL '1 minute'", time(7));
+        assert_eq!(series.reads(&no_hour).await.0.len(), 0);
+        series.compact().await;
+    }
+    // A day of a zone whose clocks change is looked for within a few days.
+    let day = format!(
+        "{days} date_trunc('day', timestamp AT TIME ZONE 'Europe/Berlin') = '2025-12-31T23:00:00Z'"
+    );
+    assert!(series.query(&day).await[0].ends_with("|230000"));
+    let far = day.replace("2025-12-31", "2025-12-20");
+    assert_eq!(series.reads(&far).await.0.len(), 0);
+    assert_eq!(series.reads(&day).await.0.len(), 2);
+    assert_eq!(series.reads("SELECT sum(temperature) FROM t").await.0.len(), 12);
 }
 
 #[tokio::test]

@@ -103,7 +103,12 @@ fn rows(batches: &[datafusion::arrow::array::RecordBatch]) -> Result<Vec<Vec<Str
                 text if text.is_empty() => "(empty)".to_owned(),
                 text => text,
             };
-            rows.push(columns.iter().map(cell).collect());
+            let cells: Vec<String> = columns.iter().map(cell).collect();
+            // A plan's lines are rows of their own, or they would not be found again in a script.
+            match cells.iter().any(|cell| cell.contains('\n')) {
+                false => rows.push(cells),
+                true => rows.extend(cells.join(" ").lines().map(|line| vec![line.to_owned()])),
+            }
         }
     }
     Ok(rows)

@@ -1,4 +1,5 @@
-//! W6 and W3s: a series of many versions, after ordinary appends, against the same rows in one file.
+//! W6, W7b and W3s: a series of many versions, after ordinary appends, against the same rows in one
+//! file; and filters on time buckets against the range written by hand.
 //!
 //! ```text
 //! cargo bench --bench series -- [dir=DIR] [versions=1000] [rows=10000] [rounds=101]
@@ -96,20 +97,22 @@ fn main() {
     }
 }
 
+/// The begin of an hour of the series, as SQL.
+fn begin(hour: i64) -> String {
+    let (day, hour) = (hour / 24, hour % 24);
+    // Within the months of 2026.
+    let (mut month, mut day) = (0, day);
+    const DAYS: [i64; 12] = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    while day >= DAYS[month] {
+        day -= DAYS[month];
+        month += 1;
+    }
+    format!("TIMESTAMP '2026-{:02}-{:02} {hour:02}:00:00'", month + 1, day + 1)
+}
+
 /// What is asked: the figure, a name, and SQL over `{t}`, which all sides understand.
 fn queries(versions: i64) -> Vec<(&'static str, &'static str, String)> {
-    let text = |hour: i64| {
-        let (day, hour) = (hour / 24, hour % 24);
-        // Within the months of 2026.
-        let (mut month, mut day) = (0, day);
-        const DAYS: [i64; 12] = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-        while day >= DAYS[month] {
-            day -= DAYS[month];
-            month += 1;
-        }
-        format!("TIMESTAMP '2026-{:02}-{:02} {hour:02}:00:00'", month + 1, day + 1)
-    };
-    let (from, to) = (text(versions * 3 / 5), text(versions * 3 / 5 + 1));
+    let (from, to) = (begin(versions * 3 / 5), begin(versions * 3 / 5 + 1));
     [
         ("W6a", "one hour", format!("SELECT round(avg(temperature), 6) AS a, count(*) AS n FROM {{t}} WHERE timestamp >= {from} AND timestamp < {to}")),
         ("W6b", "count(*)", "SELECT count(*) AS n FROM {t}".to_owned()),
@@ -118,6 +121,43 @@ fn queries(versions: i64) -> Vec<(&'static str, &'static str, String)> {
         ("W6c", "first 10", "SELECT * FROM {t} ORDER BY timestamp LIMIT 10".to_owned()),
         ("W6d", "daily aggregate", "SELECT date_trunc('day', timestamp) AS day, round(avg(temperature), 6) AS a, min(humidity) AS b, \
              max(humidity) AS c, count(*) AS n FROM {t} GROUP BY 1 ORDER BY 1".to_owned()),
+    ]
+    .into()
+}
+
+/// What is asked by a bucket of time, and the same by a range written by hand.
+fn buckets(versions: i64) -> Vec<(&'static str, &'static str, String, String)> {
+    const ROWS: &str = "SELECT round(avg(temperature), 6) AS a, count(*) AS n";
+    const HOURS: &str = "SELECT date_trunc('hour', timestamp) AS hour, \
+                         round(avg(temperature), 6) AS a, count(*) AS n";
+    let hour = versions * 3 / 5;
+    let range = |hours: i64| {
+        format!("timestamp >= {} AND timestamp < {}", begin(hour), begin(hour + hours))
+    };
+    let [one_hour, six_hours] = [1, 6].map(range);
+    let [from, to] = [hour, hour + 6].map(begin);
+    [
+        (
+            "W6e",
+            "an hour, by bucket",
+            format!("{ROWS} FROM {{t}} WHERE date_trunc('hour', timestamp) = {from}"),
+            format!("{ROWS} FROM {{t}} WHERE {one_hour}"),
+        ),
+        (
+            "W7b",
+            "hourly, one bucket",
+            format!("SELECT * FROM ({HOURS} FROM {{t}} GROUP BY 1) WHERE hour = {from}"),
+            format!("{HOURS} FROM {{t}} WHERE {one_hour} GROUP BY 1"),
+        ),
+        (
+            "W7b",
+            "hourly, six buckets",
+            format!(
+                "SELECT * FROM ({HOURS} FROM {{t}} GROUP BY 1) \
+                 WHERE hour >= {from} AND hour < {to} ORDER BY 1"
+            ),
+            format!("{HOURS} FROM {{t}} WHERE {six_hours} GROUP BY 1 ORDER BY 1"),
+        ),
     ]
     .into()
 }
@@ -152,6 +192,24 @@ async fn run(dir: &Path, options: &Options) {
         }
         let [ours, theirs] = times.map(median);
         println!("{figure} {name:20} {ours:10.3} {theirs:10.3} {:6.2}", ours / theirs);
+    }
+    println!("{:24} {:>10} {:>10} {:>6}", "", "bucket ms", "range ms", "ratio");
+    for (figure, name, bucket, range) in buckets(options.versions) {
+        let [bucket, range] =
+            [bucket, range].map(|query| query.replace("{t}", "'/readings.series'"));
+        let mut times = [Vec::new(), Vec::new()];
+        for round in 0..options.rounds + 2 {
+            let (by_bucket, bucket_time) = timed(pond_query(&pond, &bucket)).await;
+            let (by_range, range_time) = timed(pond_query(&pond, &range)).await;
+            if round == 0 {
+                assert_eq!(by_bucket, by_range, "{bucket}");
+            } else if round > 1 {
+                times[0].push(bucket_time);
+                times[1].push(range_time);
+            }
+        }
+        let [bucket, range] = times.map(median);
+        println!("{figure} {name:20} {bucket:10.3} {range:10.3} {:6.2}", bucket / range);
     }
     if let Some(python) = &options.python {
         native(python, dir, &merged, options);

@@ -12,10 +12,13 @@ CREATE NODE IF NOT EXISTS '/logs/app' FACTORY hostmount WITH (directory = 'sql-e
 -->--------+------+-----------
 --> exists | NULL | /logs/app
 
-SHOW FACTORIES;
---> factory   | description                          | options
--->-----------+--------------------------------------+-----------
---> hostmount | a host directory, live and read-only | directory
+SELECT factory, description FROM factories();
+--> factory            | description
+-->--------------------+--------------------------------------------------------
+--> hostmount          | a host directory, live and read-only
+--> sql_derived_series | a series that is a query over other nodes
+--> sql_derived_table  | a table that is a query over other nodes
+--> temporal_reduce    | a directory that shows a series at several resolutions
 
 -- SHOW NODES is the short form of this.
 SELECT path, entry_type, factory, comment FROM nodes() ORDER BY path;

@@ -109,15 +109,16 @@ impl PondContext {
     async fn check_plan_of(&self, edit: &Edit, change: &Change) -> Result<()> {
         let snapshot = edit.snapshot();
         let Some(node) = self.tree().stored(&snapshot, &change.path)? else { return Ok(()) };
-        if node.entry.dynamic_factory().is_none() || !change.is_written() {
+        let Some(factory) = node.entry.dynamic_factory() else { return Ok(()) };
+        // What a live one shows may be something else by the time it is read.
+        if !change.is_written() || self.tree().factories().require(factory)?.is_live() {
             return Ok(());
         }
         let mut tables = Vec::new();
         if node.entry.entry_type.is_file() {
             tables.push(change.path.clone());
-        } else if !self.tree().lineage(&snapshot).sources(&node.entry)?.is_empty()
-            && let Node::Directory(directory) =
-                resolve(&self.tree().root(snapshot.clone()), &change.path).await?
+        } else if let Node::Directory(directory) =
+            resolve(&self.tree().root(snapshot.clone()), &change.path).await?
         {
             // What it derives from the pond.
             let children = directory.list(ListFields::NAMES).take(PLANNED_CHILDREN_MAX);

@@ -89,7 +89,7 @@ async fn a_plain_session_reads_and_makes_nodes() {
         ("SELECT station, height FROM heights JOIN '/s/a.csv' USING (station)", &["north 100"]),
         ("SELECT path FROM NODES(path => '/')", &["/s"]),
         ("SELECT count(*) FROM pond_log()", &["2"]),
-        ("SELECT factory FROM factories() WHERE factory LIKE 's%'", &["samples"]),
+        ("SELECT factory FROM factories() WHERE factory LIKE 'sa%'", &["samples"]),
     ] {
         assert_eq!(cells(&plain(&context, sql).await.unwrap()), expected, "{sql}");
     }

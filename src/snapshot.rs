@@ -283,21 +283,28 @@ impl Snapshot {
     /// # Errors
     /// `Invalid` for a loop of symlinks.
     pub fn locate(&self, path: &PondPath) -> Result<Located> {
+        Ok(self.find(path)?.1)
+    }
+
+    /// As [`Snapshot::locate`], with the path, free of links, of what was found; of anything else, the
+    /// path that was asked for.
+    fn find(&self, path: &PondPath) -> Result<(PondPath, Located)> {
         let mut wanted: Vec<String> = path.names().rev().map(str::to_owned).collect();
         let mut at = PondPath::root();
         let mut entry = root_entry();
         let mut links = 0;
         while let Some(name) = wanted.pop() {
             if entry.dynamic_factory().is_some() {
-                return Ok(Located::Dynamic { entry, at });
+                return Ok((path.clone(), Located::Dynamic { entry, at }));
             }
             if entry.entry_type != EntryType::Directory {
-                return Ok(Located::NotDirectory { at });
+                return Ok((path.clone(), Located::NotDirectory { at }));
             }
             let Some(child) = self.child(entry.node_id, &name)? else {
                 wanted.push(name);
                 wanted.reverse();
-                return Ok(Located::Missing { directory: entry, at, names: wanted });
+                let missing = Located::Missing { directory: entry, at, names: wanted };
+                return Ok((path.clone(), missing));
             };
             if child.entry_type == EntryType::Symlink && !wanted.is_empty() {
                 links += 1;
@@ -313,22 +320,23 @@ impl Snapshot {
                 entry = child;
             }
         }
-        Ok(Located::Found(entry))
+        Ok((at, Located::Found(entry)))
     }
 
-    /// Finds where `path` leads, the last link followed, too, and by which path that is.
+    /// Finds where `path` leads, the last link followed, too, and which path that is: free of links, if
+    /// there is something.
     ///
     /// # Errors
     /// `Invalid` for a loop of symlinks.
     pub fn follow(&self, path: &PondPath) -> Result<(PondPath, Located)> {
         let mut at = path.clone();
         for _ in 0..SYMLINKS_MAX {
-            match self.locate(&at)? {
-                Located::Found(entry) if entry.entry_type == EntryType::Symlink => {
-                    let (parent, _) = at.split().unwrap_or((PondPath::root(), ""));
+            match self.find(&at)? {
+                (link, Located::Found(entry)) if entry.entry_type == EntryType::Symlink => {
+                    let (parent, _) = link.split().unwrap_or((PondPath::root(), ""));
                     at = parent.join(&symlink_target(&entry)?)?;
                 }
-                located => return Ok((at, located)),
+                found => return Ok(found),
             }
         }
         Err(Error::invalid(format!("'{path}' is a loop of symbolic links")))

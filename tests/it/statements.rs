@@ -212,6 +212,22 @@ async fn rows_keep_their_order_when_some_of_them_change() {
     assert!(values.is_sorted());
 }
 
+/// A relative link leads on from where it is, and not from the link that it was reached by.
+#[tokio::test]
+async fn a_link_below_a_link_leads_on_from_its_own_place() {
+    let tree = tree().await;
+    let context = PondContext::new(tree.clone());
+    let path = |text| PondPath::parse(text).unwrap();
+    run(&context, "CREATE TABLE '/x/t.table' AS SELECT 1 AS v").await.unwrap();
+    let mut edit = tree.begin(None).await.unwrap();
+    edit.mkdir(&path("/x/y"), false).await.unwrap();
+    edit.symlink(&path("/a"), "x/y").await.unwrap();
+    edit.symlink(&path("/x/y/l"), "../t.table").await.unwrap();
+    edit.commit().await.unwrap();
+    run(&context, "INSERT INTO '/a/l' VALUES (2)").await.unwrap();
+    assert_eq!(numbers(&context, "SELECT sum(v) FROM '/x/t.table'").await, [3]);
+}
+
 /// A link is followed, and a file whose name tells nothing is told about: both come from the shell.
 #[tokio::test]
 async fn what_the_shell_has_made_is_written_to_or_refused() {

@@ -18,9 +18,9 @@ use crate::path::PondPath;
 use crate::sql::{
     self, AlterNodeChange, CreateNode, Describe, NodeParts, NodeStatement, Show, create_node_sql,
 };
-use crate::table_fn::{factories, nodes, pond_log};
+use crate::table_fn::{factories, lineage, lineage_batch, nodes, pond_log};
 use crate::tree::past::InTime;
-use crate::tree::{AlterNode, Change, CreateMode, DropNodes, Edit, NewNode, StoredNode};
+use crate::tree::{AlterNode, Change, CreateMode, Direction, DropNodes, Edit, NewNode, StoredNode};
 
 /// Most children of a new directory that are planned before it is stored.
 const PLANNED_CHILDREN_MAX: usize = 100;
@@ -317,11 +317,11 @@ impl PondContext {
             Show::Factories => Output::rows(factories::factories_batch(self.tree().factories())?),
             Show::Log => Output::rows(pond_log::log_rows(&*self.bind(Vec::new()).await?).await?),
             Show::CreateNode(path) => self.show_create(&self.path(&path)?).await,
-            Show::Lineage { path, .. } => {
-                let path = self.path(&path)?;
-                resolve(&self.bind(Vec::new()).await?.root().await?, &path).await?;
-                Err(Error::unsupported(format!("'{path}': SHOW LINEAGE is not there yet"))
-                    .with_hint(format!("SHOW CREATE NODE '{path}' shows what it is made from")))
+            Show::Lineage { path, direction } => {
+                let binding = self.bind(Vec::new()).await?;
+                let direction = direction.map(Direction::parse).transpose()?;
+                let graph = lineage::lineage_of(&binding, &self.path(&path)?, direction).await?;
+                Output::rows(lineage_batch(&graph)?)
             }
         }
     }

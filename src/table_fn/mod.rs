@@ -1,5 +1,5 @@
-//! Table functions: `ls()`, `nodes()`, `factories()`, `pond_log()`, `pond_diff()`, `history()`,
-//! `oplog()`, `cache()`.
+//! Table functions: `ls()`, `nodes()`, `factories()`, `lineage()`, `pond_log()`, `pond_diff()`,
+//! `history()`, `oplog()`, `cache()`.
 //!
 //! Their names are of any case; their arguments are literals, positional or named (`recursive =>
 //! true`): `FromPlanner` puts named ones into place, so that each function has one way to be
@@ -10,6 +10,7 @@ mod arguments;
 mod cache;
 pub(crate) mod factories;
 mod history;
+pub(crate) mod lineage;
 pub mod ls;
 pub(crate) mod nodes;
 mod oplog;
@@ -26,6 +27,7 @@ use datafusion::catalog::TableFunctionImpl;
 
 use self::arguments::Signature;
 pub use self::history::history_batch;
+pub use self::lineage::lineage_batch;
 pub(crate) use self::planner::FromPlanner;
 pub use self::pond_diff::diff_batch;
 pub use self::pond_log::log_batch;
@@ -87,6 +89,7 @@ static SIGNATURES: &[&Signature] = &[
     &ls::SIGNATURE,
     &nodes::SIGNATURE,
     &factories::SIGNATURE,
+    &lineage::SIGNATURE,
     &pond_log::SIGNATURE,
     &pond_diff::SIGNATURE,
     &history::SIGNATURE,
@@ -100,6 +103,7 @@ pub(crate) fn functions(binding: &Arc<Binding>) -> Vec<(&'static str, Arc<dyn Ta
         (ls::SIGNATURE.name, Arc::new(ls::LsFunction::new(binding.clone()))),
         (nodes::SIGNATURE.name, Arc::new(nodes::Nodes(binding.clone()))),
         (factories::SIGNATURE.name, Arc::new(factories::Factories(binding.clone()))),
+        (lineage::SIGNATURE.name, Arc::new(lineage::LineageRows(binding.clone()))),
         (pond_log::SIGNATURE.name, Arc::new(pond_log::PondLog(binding.clone()))),
         (pond_diff::SIGNATURE.name, Arc::new(pond_diff::PondDiff(binding.clone()))),
         (history::SIGNATURE.name, Arc::new(history::History(binding.clone()))),

@@ -50,7 +50,10 @@ impl Lineage<'_> {
     }
 
     /// Finds what a path or glob leads to.
-    fn find(&self, named: SourcePath) -> Result<Source> {
+    ///
+    /// # Errors
+    /// Those of reading the snapshot; `Invalid` for a malformed glob.
+    pub(super) fn find(&self, named: SourcePath) -> Result<Source> {
         let path = &named.path;
         let (nodes, error) = match self.snapshot.follow(path) {
             Ok((at, Located::Found(entry))) => {
@@ -61,13 +64,13 @@ impl Lineage<'_> {
             Ok((_, Located::NotDirectory { at })) => {
                 (Vec::new(), Some(format!("'{at}' is not a directory")))
             }
+            Ok((_, Located::Missing { .. })) if past::split(path).is_some() => (Vec::new(), None),
             Ok((_, Located::Missing { .. })) if is_glob(path.as_str()) => {
                 let nodes = self.matches(path)?;
                 let error = (nodes.is_empty() && named.is_table)
                     .then(|| format!("'{path}' matches no file"));
                 (nodes, error)
             }
-            Ok((_, Located::Missing { .. })) if past::split(path).is_some() => (Vec::new(), None),
             Ok((_, Located::Missing { .. })) => {
                 (Vec::new(), Some(format!("'{path}' does not exist")))
             }
@@ -198,33 +201,42 @@ impl Lineage<'_> {
     /// Says why a dynamic node cannot be read, as far as that is known without opening it: its factory
     /// is unknown, its recipe is damaged, what it reads is not there, or is broken itself.
     pub fn broken(&self, entry: &OplogEntry) -> Option<String> {
-        self.broken_from(entry, &mut HashSet::new(), 0)
+        self.broken_known(entry, &mut Broken::default())
     }
 
-    fn broken_from(
-        &self,
-        entry: &OplogEntry,
-        sound: &mut HashSet<NodeId>,
-        level: usize,
-    ) -> Option<String> {
+    /// As [`Lineage::broken`], with what is known of others already.
+    pub(super) fn broken_known(&self, entry: &OplogEntry, known: &mut Broken) -> Option<String> {
+        self.broken_from(entry, known, 0)
+    }
+
+    fn broken_from(&self, entry: &OplogEntry, known: &mut Broken, level: usize) -> Option<String> {
         entry.dynamic_factory()?;
-        if !sound.insert(entry.node_id) || level > LEVELS_MAX {
+        if let Some(reason) = known.get(&entry.node_id) {
+            return reason.clone();
+        }
+        if level > LEVELS_MAX {
             return None;
         }
-        let sources = match self.sources(entry) {
-            Ok(sources) => sources,
-            Err(error) => return Some(error.message().to_owned()),
-        };
-        sources.into_iter().find_map(|source| {
-            source.error.or_else(|| {
-                source.nodes.iter().find_map(|(path, entry)| {
-                    let reason = self.broken_from(entry, sound, level + 1)?;
-                    Some(format!("'{path}' is broken: {reason}"))
+        // Until more is known, so that a cycle has an end.
+        known.insert(entry.node_id, None);
+        let reason = match self.sources(entry) {
+            Err(error) => Some(error.message().to_owned()),
+            Ok(sources) => sources.into_iter().find_map(|source| {
+                source.error.or_else(|| {
+                    source.nodes.iter().find_map(|(path, entry)| {
+                        let reason = self.broken_from(entry, known, level + 1)?;
+                        Some(format!("'{path}' is broken: {reason}"))
+                    })
                 })
-            })
-        })
+            }),
+        };
+        known.insert(entry.node_id, reason.clone());
+        reason
     }
 }
+
+/// Why nodes cannot be read, where they can it is `None`.
+pub(super) type Broken = HashMap<NodeId, Option<String>>;
 
 /// Says why a stored node is no table, if its row tells.
 fn no_rows(path: &PondPath, entry: &OplogEntry) -> Option<String> {

@@ -10,6 +10,7 @@
 
 mod edit;
 mod export;
+mod graph;
 mod history;
 mod import;
 mod lineage;
@@ -37,6 +38,7 @@ use crate::snapshot::{Located, Snapshot};
 use crate::transaction::read_only;
 pub use edit::{Edit, Savepoint, WriteMode};
 pub use export::{Export, ExportSource, Exported, read_node};
+pub use graph::{Direction, Edge, LineageGraph, Vertex};
 pub use history::{DiffEntry, HistoryEntry};
 pub use import::{Import, ImportSource, Imported};
 pub use lineage::{LEVELS_MAX, Lineage, Source};

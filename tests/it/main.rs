@@ -14,6 +14,7 @@ mod files;
 mod formats;
 mod full;
 mod keep;
+mod lineage;
 mod long;
 mod model;
 mod mounts;

@@ -19,6 +19,7 @@ mod fsck;
 mod gc;
 mod get;
 mod init;
+mod lineage;
 pub mod list;
 mod ln;
 mod log;
@@ -43,7 +44,7 @@ use clap::{Args, Parser, Subcommand};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream;
-use pond::output::{self, Format};
+use pond::output::{self, Format, Picture};
 use pond::path::PondPath;
 use pond::pond::{At, Pond, PondOptions};
 use pond::store::Durability;
@@ -79,14 +80,23 @@ pub struct Options {
 
     /// How rows are written: table, csv, json (one object a line) or parquet
     #[arg(long, value_name = "FORMAT", global = true, hide_possible_values = true,
-          value_parser = format_parser())]
-    format: Option<Format>,
+          value_parser = shape_parser())]
+    format: Option<Shape>,
 
     /// When a commit counts as done: `full`, it is on the disk, or `process`, the system has it
     /// [default: $POND_DURABILITY, or full]
     #[arg(long, value_name = "LEVEL", global = true, hide_possible_values = true,
           value_parser = durability_parser())]
     durability: Option<Durability>,
+}
+
+/// What `--format` asks for.
+#[derive(Debug, Clone, Copy)]
+pub enum Shape {
+    /// Rows.
+    Rows(Format),
+    /// A drawing, which `pond lineage` alone can make.
+    Picture(Picture),
 }
 
 impl Options {
@@ -120,6 +130,7 @@ enum Verb {
     Rm(rm::Rm),
     Mkdir(mkdir::Mkdir),
     Mknod(mknod::Mknod),
+    Lineage(lineage::Lineage),
     Log(log::Log),
     Diff(diff::Diff),
     Restore(restore::Restore),
@@ -199,6 +210,7 @@ fn run_verb(verb: Option<Verb>, shell: &Shell) -> Outcome {
         Some(Verb::Rm(verb)) => verb.run(shell),
         Some(Verb::Mkdir(verb)) => verb.run(shell),
         Some(Verb::Mknod(verb)) => verb.run(shell),
+        Some(Verb::Lineage(verb)) => verb.run(shell),
         Some(Verb::Log(verb)) => verb.run(shell),
         Some(Verb::Diff(verb)) => verb.run(shell),
         Some(Verb::Restore(verb)) => verb.run(shell),
@@ -362,12 +374,28 @@ impl Shell {
         PondOptions { durability: self.options.durability.unwrap_or_default() }
     }
 
-    /// Returns the format asked for, if one was.
+    /// Returns the format of rows asked for, if one was.
     ///
     /// # Errors
-    /// Those of [`check_format`].
+    /// `Unsupported` for a picture; those of [`check_format`].
     pub fn format(&self) -> Result<Option<Format>> {
-        self.options.format.map(check_format).transpose()
+        match self.options.format {
+            None => Ok(None),
+            Some(Shape::Rows(format)) => check_format(format).map(Some),
+            Some(Shape::Picture(picture)) => {
+                let name = picture.as_str();
+                Err(Error::unsupported(format!("format {name} is for pictures, not for rows"))
+                    .with_hint(format!("pond lineage PATH --format {name} draws one")))
+            }
+        }
+    }
+
+    /// Returns the picture asked for, if one was.
+    pub fn picture(&self) -> Option<Picture> {
+        match self.options.format {
+            Some(Shape::Picture(picture)) => Some(picture),
+            _ => None,
+        }
     }
 
     /// Opens the standard output.
@@ -394,9 +422,13 @@ fn working_dir() -> Result<PathBuf> {
     std::env::current_dir().map_err(|error| Error::io("the working directory", error))
 }
 
-fn format_parser() -> impl TypedValueParser<Value = Format> {
-    PossibleValuesParser::new(Format::ALL.map(Format::as_str))
-        .map(|name| Format::parse(&name).expect("one of its names"))
+fn shape_parser() -> impl TypedValueParser<Value = Shape> {
+    let rows = Format::ALL.into_iter().map(Format::as_str);
+    let pictures = Picture::ALL.into_iter().map(Picture::as_str);
+    PossibleValuesParser::new(rows.chain(pictures)).map(|name| match Picture::parse(&name) {
+        Ok(picture) => Shape::Picture(picture),
+        Err(_) => Shape::Rows(Format::parse(&name).expect("one of its names")),
+    })
 }
 
 fn durability_parser() -> impl TypedValueParser<Value = Durability> {

@@ -5,8 +5,10 @@
 //! The one thing held back is the head of a table, from which its column widths come
 //! ([`TABLE_HEAD_ROWS`]), and a row group of Parquet ([`ROW_GROUP_ROWS`]).
 //!
-//! Nothing here knows where the bytes go: the caller gives the writer.
+//! Nothing here knows where the bytes go: the caller gives the writer. A lineage may also be drawn
+//! ([`draw`]).
 
+mod picture;
 mod table;
 
 use std::error::Error as StdError;
@@ -23,6 +25,7 @@ use datafusion::parquet::file::properties::WriterProperties;
 use futures::StreamExt;
 
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
+pub use picture::{Picture, draw};
 pub use table::{TABLE_HEAD_ROWS, escape_controls};
 
 /// Rows encoded at a time, however large the batches are that come in.

@@ -59,6 +59,8 @@ pub struct LineageGraph {
     pub vertices: Vec<Vertex>,
     /// Who reads what: upstream first, then by depth.
     pub edges: Vec<Edge>,
+    /// The vertex from which it was looked for; `None` for all that is below a directory.
+    pub start: Option<usize>,
 }
 
 /// Something that reads or is read.
@@ -123,7 +125,7 @@ impl Tree {
             _ => return Err(place.not_found().await),
         }
         let mut search = Search::new(self.lineage(snapshot));
-        let start = SourcePath { path: path.clone(), is_table: false };
+        let start = SourcePath { path: path.clone(), is_table: false, times: 0 };
         let start = search.named(search.lineage.find(start)?)?;
         search.run(start, direction)
     }
@@ -229,7 +231,7 @@ impl<'a> Search<'a> {
         }
         edges.sort_by_key(|edge| (edge.direction, edge.depth, edge.far(), edge.near()));
         let vertices = order.into_iter().map(|at| self.vertices[at].clone()).collect();
-        LineageGraph { vertices, edges }
+        LineageGraph { vertices, edges, start: start.map(|start| places[&start]) }
     }
 
     /// Returns the path of the static directory that a vertex is, or is a link to.

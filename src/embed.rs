@@ -13,6 +13,7 @@
 //! `information_schema` lists stored nodes as of the last statement that used the pond. Our own
 //! statements and whole-statement snapshots are [`PondContext`](crate::context::PondContext)'s.
 
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -22,10 +23,12 @@ use datafusion::logical_expr::CreateExternalTable;
 use datafusion::optimizer::OptimizerRule;
 use datafusion::prelude::SessionContext;
 
-use crate::catalog::{Binding, CreatedNode};
+use crate::catalog::{Answers, Binding, CreatedNode, OpenSession};
 use crate::context::engine_statements::{external_node, external_text};
+use crate::context::node_statements::{absolute, plan_made};
 use crate::context::session::bind;
 use crate::error::{Error, Result};
+use crate::path::PondPath;
 use crate::sql::functions;
 use crate::sql::time_buckets::with_time_buckets;
 use crate::tree::Tree;
@@ -39,17 +42,15 @@ use crate::tree::Tree;
 /// Whatever keeps the pond from being read.
 pub async fn register(context: &SessionContext, tree: Tree) -> Result<()> {
     let session = context.state_weak_ref();
-    let binding = Binding::unpinned(
-        tree.clone(),
-        Arc::new(move |binding, _| match session.upgrade() {
-            Some(session) => {
-                let mut state = session.read().clone();
-                bind(&mut state, binding);
-                Ok(state)
-            }
-            None => Err(Error::invalid("the session is gone")),
-        }),
-    );
+    let session: OpenSession = Arc::new(move |binding, _| match session.upgrade() {
+        Some(session) => {
+            let mut state = session.read().clone();
+            bind(&mut state, binding);
+            Ok(state)
+        }
+        None => Err(Error::invalid("the session is gone")),
+    });
+    let binding = Binding::unpinned(tree.clone(), session.clone());
     // What information_schema is answered from until the pond is used.
     binding.snapshot().await?;
     let rules = with_time_buckets(context.state_ref().read().optimizers().to_vec());
@@ -60,7 +61,8 @@ pub async fn register(context: &SessionContext, tree: Tree) -> Result<()> {
     functions::add_to(&mut state);
     for factory in tree.factories().all() {
         let name = factory.name();
-        let factory = Arc::new(NodeFactory { name, binding: binding.clone() });
+        let (binding, session) = (binding.clone(), session.clone());
+        let factory = Arc::new(NodeFactory { name, binding, session });
         state.table_factories_mut().insert(name.to_uppercase(), factory);
     }
     Ok(())
@@ -78,10 +80,16 @@ fn set_optimizer_rules(context: &SessionContext, rules: Vec<Arc<dyn OptimizerRul
 }
 
 /// Makes nodes of one factory for `CREATE EXTERNAL TABLE`.
-#[derive(Debug)]
 struct NodeFactory {
     name: &'static str,
     binding: Arc<Binding>,
+    session: OpenSession,
+}
+
+impl fmt::Debug for NodeFactory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeFactory").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 #[async_trait]
@@ -97,8 +105,22 @@ impl TableProviderFactory for NodeFactory {
             Error::invalid(format!("'{}' is not a pond path", create.name))
                 .with_hint("a node is made under a path: CREATE EXTERNAL TABLE '/name' …")
         })?;
-        let new = external_node(path, &*factory, create)?;
-        tree.create_node(new, external_text(create)).await?;
+        let mut new = external_node(path, &*factory, create)?;
+        let root = PondPath::root();
+        new.options = absolute(&root, &*factory, new.options)?;
+        let mut edit = tree.begin(external_text(create)).await?;
+        let change = edit.create_node(new).await?;
+        // A query that does not work is never stored.
+        let binding = Binding::pinned(
+            tree.clone(),
+            edit.snapshot(),
+            root,
+            Vec::new(),
+            Answers::None.into(),
+            self.session.clone(),
+        );
+        plan_made(&binding, &change).await?;
+        edit.commit().await?;
         self.binding.snapshot().await?;
         Ok(Arc::new(CreatedNode))
     }

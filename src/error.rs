@@ -119,6 +119,17 @@ impl Error {
         self
     }
 
+    /// Says `new: message` where it said `old: message`.
+    #[must_use]
+    pub fn in_context(mut self, old: &str, new: &str) -> Self {
+        if let Some(message) = self.0.message.strip_prefix(old)
+            && message.starts_with(": ")
+        {
+            self.0.message = format!("{new}{message}");
+        }
+        self
+    }
+
     /// Returns the kind.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use pond::factory::Config;
 use pond::tree::{CreateMode, NewNode};
-use pond::{Error, Result};
+use pond::{Error, PondContext, Result};
 use serde_json::Value;
 
 use super::args::Message;
@@ -18,7 +18,9 @@ use super::{Outcome, Shell, change, pond_path, serve};
 /// the working directory.
 ///
 /// Example: pond mknod --factory hostmount /logs --set directory=/var/log
+/// Example: pond mknod --factory sql_derived_series /warm.series warm.yaml
 #[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
 pub struct Mknod {
     /// Which factory; `SHOW FACTORIES` lists them
     #[arg(long, value_name = "NAME")]
@@ -64,12 +66,16 @@ impl Mknod {
         };
         let path = pond_path(&self.path)?;
         let node = NewNode { path, factory: self.factory, options, mode, comment: self.comment };
-        serve(async {
-            let change = shell.open().await?.create_node(node, self.message.text()).await?;
-            change::print(shell, &[change]).await
-        })?;
+        serve(create(shell, node, self.message))?;
         Ok(0)
     }
+}
+
+/// Makes a node, whose query, if it has one, is planned before, and says so.
+pub async fn create(shell: &Shell, node: NewNode, message: Message) -> Result<()> {
+    let context = PondContext::new(shell.open().await?);
+    let change = context.create_node(node, message.text().unwrap_or_default()).await?;
+    change::print(shell, &[change]).await
 }
 
 fn read_options(file: &Path) -> Result<Vec<(String, Value)>> {

@@ -12,6 +12,7 @@ mod args;
 mod cat;
 mod change;
 mod cp;
+mod create_derived;
 mod describe;
 mod diff;
 mod expire;
@@ -130,6 +131,8 @@ enum Verb {
     Rm(rm::Rm),
     Mkdir(mkdir::Mkdir),
     Mknod(mknod::Mknod),
+    CreateDerivedSeries(create_derived::CreateDerivedSeries),
+    CreateDerivedTable(create_derived::CreateDerivedTable),
     Lineage(lineage::Lineage),
     Log(log::Log),
     Diff(diff::Diff),
@@ -210,6 +213,8 @@ fn run_verb(verb: Option<Verb>, shell: &Shell) -> Outcome {
         Some(Verb::Rm(verb)) => verb.run(shell),
         Some(Verb::Mkdir(verb)) => verb.run(shell),
         Some(Verb::Mknod(verb)) => verb.run(shell),
+        Some(Verb::CreateDerivedSeries(verb)) => verb.run(shell),
+        Some(Verb::CreateDerivedTable(verb)) => verb.run(shell),
         Some(Verb::Lineage(verb)) => verb.run(shell),
         Some(Verb::Log(verb)) => verb.run(shell),
         Some(Verb::Diff(verb)) => verb.run(shell),

@@ -14,7 +14,7 @@
 mod copy;
 pub(crate) mod engine_statements;
 mod moment;
-mod node_statements;
+pub(crate) mod node_statements;
 mod output;
 mod rows;
 pub(crate) mod session;

@@ -6,12 +6,12 @@ use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, StringArray, String
 use datafusion::arrow::compute::{filter_record_batch, like};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use futures::{StreamExt, TryStreamExt};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{Output, PondContext};
-use crate::catalog::{Answers, Reading};
+use crate::catalog::{Answers, Binding, Reading};
 use crate::error::{Error, ErrorKind, Result};
-use crate::factory::sql_derived::SOURCE_ALIASES;
+use crate::factory::sql_derived::{SOURCE_ALIASES, sources_option};
 use crate::factory::{Config, Factory, FactoryRef, OptionKind};
 use crate::node::{Freshness, ListFields, Node, lookup, resolve};
 use crate::path::PondPath;
@@ -98,8 +98,11 @@ impl PondContext {
         Ok(changes.pop().expect("one verb reports one change"))
     }
 
-    /// Makes a dynamic node, and plans it if it is a query. The work is given up where this fails.
-    pub(super) async fn make(&self, edit: &mut Edit, new: NewNode) -> Result<Change> {
+    /// Makes a dynamic node, and plans it if it is a query. Relative paths in its options are relative
+    /// to the session's directory. The work is given up where this fails.
+    pub(super) async fn make(&self, edit: &mut Edit, mut new: NewNode) -> Result<Change> {
+        let factory = self.tree().factories().require(&new.factory)?;
+        new.options = absolute(&self.directory(), &*factory, new.options)?;
         let change = edit.create_node(new).await?;
         self.check_plan_of(edit, &change).await?;
         Ok(change)
@@ -107,29 +110,7 @@ impl PondContext {
 
     /// Plans a node that was made or altered, so that a query that does not work is never stored.
     async fn check_plan_of(&self, edit: &Edit, change: &Change) -> Result<()> {
-        let snapshot = edit.snapshot();
-        let Some(node) = self.tree().stored(&snapshot, &change.path)? else { return Ok(()) };
-        let Some(factory) = node.entry.dynamic_factory() else { return Ok(()) };
-        // What a live one shows may be something else by the time it is read.
-        if !change.is_written() || self.tree().factories().require(factory)?.is_live() {
-            return Ok(());
-        }
-        let mut tables = Vec::new();
-        if node.entry.entry_type.is_file() {
-            tables.push(change.path.clone());
-        } else if let Node::Directory(directory) =
-            resolve(&self.tree().root(snapshot.clone()), &change.path).await?
-        {
-            // What it derives from the pond.
-            let children = directory.list(ListFields::NAMES).take(PLANNED_CHILDREN_MAX);
-            let names = children.map_ok(|child| change.path.child(&child.name));
-            tables = names.try_collect().await?;
-        }
-        let binding = self.bind_to(snapshot, Vec::new(), Answers::None.into());
-        for table in tables {
-            binding.require_table(&table).await?;
-        }
-        Ok(())
+        plan_made(&self.bind_to(edit.snapshot(), Vec::new(), Answers::None.into()), change).await
     }
 
     /// Returns the options of a new node: those in WITH, and the clauses that stand for some.
@@ -140,7 +121,7 @@ impl PondContext {
         create: &CreateNode,
     ) -> Result<Vec<(String, Value)>> {
         let clauses = [
-            ("FROM", OptionKind::PondPaths, sources_value(&create.sources)?),
+            ("FROM", OptionKind::PondPaths, sources_option(&create.sources)?),
             ("REFRESH EVERY", OptionKind::Duration, create.refresh.clone().map(Value::String)),
             ("AS", OptionKind::Query, create.query.clone().map(Value::String)),
         ];
@@ -151,42 +132,6 @@ impl PondContext {
                 return Err(takes_no(path, factory, clause));
             };
             options.push((spec.name.to_owned(), value));
-        }
-        self.absolute(factory, options)
-    }
-
-    /// Makes the relative paths in options absolute.
-    fn absolute(
-        &self,
-        factory: &dyn Factory,
-        mut options: Vec<(String, Value)>,
-    ) -> Result<Vec<(String, Value)>> {
-        let kind_of = |name: &str| {
-            let spec = factory.options().iter().find(|spec| spec.name.eq_ignore_ascii_case(name));
-            spec.map(|spec| spec.kind)
-        };
-        let mut aliases: Vec<String> = SOURCE_ALIASES.iter().map(|&name| name.to_owned()).collect();
-        for (name, value) in &mut options {
-            match (kind_of(name), value) {
-                (Some(OptionKind::PondPath | OptionKind::PondPaths), Value::String(path)) => {
-                    *path = self.path(path)?.to_string();
-                }
-                (Some(OptionKind::PondPaths), Value::Object(paths)) => {
-                    aliases = paths.keys().cloned().collect();
-                    for path in paths.values_mut() {
-                        if let Value::String(path) = path {
-                            *path = self.path(path)?.to_string();
-                        }
-                    }
-                }
-                _ => {}
-            }
-        }
-        let aliases: Vec<&str> = aliases.iter().map(String::as_str).collect();
-        for (name, value) in &mut options {
-            if let (Some(OptionKind::Query), Value::String(query)) = (kind_of(name), value) {
-                *query = sql::absolute(query, &self.directory(), &aliases)?;
-            }
         }
         Ok(options)
     }
@@ -217,7 +162,7 @@ impl PondContext {
             AlterNodeChange::Comment(comment) => AlterNode::Comment(comment),
             AlterNodeChange::Set(options) => {
                 let factory = self.factory_of(path).await?;
-                AlterNode::Set(self.absolute(&*factory, options)?)
+                AlterNode::Set(absolute(&self.directory(), &*factory, options)?)
             }
             AlterNodeChange::Query(query) => {
                 let factory = self.factory_of(path).await?;
@@ -440,23 +385,76 @@ impl PondContext {
     }
 }
 
-/// Returns the sources of FROM as an option: one path, or a map of paths by name.
-fn sources_value(sources: &[(String, Option<String>)]) -> Result<Option<Value>> {
-    match sources {
-        [] => Ok(None),
-        [(path, None)] => Ok(Some(Value::String(path.clone()))),
-        many => {
-            let mut paths = Map::new();
-            for (path, alias) in many {
-                let alias = alias.clone().unwrap_or_else(|| SOURCE_ALIASES[0].to_owned());
-                if paths.insert(alias.clone(), Value::String(path.clone())).is_some() {
-                    return Err(Error::invalid(format!("two sources are called '{alias}'"))
-                        .with_hint("give each a name: FROM '/a.series' AS a, '/b.table' AS b"));
+/// Plans what was made or altered in the tree of `binding`, which has it already: a file, or what a
+/// directory derives from the pond.
+///
+/// # Errors
+/// What is wrong with a query.
+pub(crate) async fn plan_made(binding: &Arc<Binding>, change: &Change) -> Result<()> {
+    let path = &change.path;
+    let (tree, snapshot) = (binding.tree(), binding.snapshot().await?);
+    let Some(node) = tree.stored(&snapshot, path)? else { return Ok(()) };
+    let Some(factory) = node.entry.dynamic_factory() else { return Ok(()) };
+    // What a live one shows may be something else by the time it is read.
+    if !change.is_written() || tree.factories().require(factory)?.is_live() {
+        return Ok(());
+    }
+    let mut tables = Vec::new();
+    if node.entry.entry_type.is_file() {
+        tables.push(path.clone());
+    } else if let Node::Directory(directory) = resolve(&binding.root().await?, path).await? {
+        let children = directory.list(ListFields::NAMES).take(PLANNED_CHILDREN_MAX);
+        let names = children.map_ok(|child| path.child(&child.name));
+        tables = names.try_collect().await?;
+    }
+    for table in tables {
+        let made = binding.require_table(&table).await;
+        made.map_err(|error| {
+            error.in_context(&format!("'{table}' is broken"), &format!("'{path}' cannot be made"))
+        })?;
+    }
+    Ok(())
+}
+
+/// Makes the paths in options that are relative to `directory` absolute.
+///
+/// # Errors
+/// `Invalid` for paths that cannot be, and for texts that are no query.
+pub(crate) fn absolute(
+    directory: &PondPath,
+    factory: &dyn Factory,
+    mut options: Vec<(String, Value)>,
+) -> Result<Vec<(String, Value)>> {
+    let kind_of = |name: &str| {
+        let spec = factory.options().iter().find(|spec| spec.name.eq_ignore_ascii_case(name));
+        spec.map(|spec| spec.kind)
+    };
+    let mut aliases: Vec<String> = SOURCE_ALIASES.iter().map(|&name| name.to_owned()).collect();
+    for (name, value) in &mut options {
+        match (kind_of(name), value) {
+            (Some(OptionKind::PondPath | OptionKind::PondPaths), Value::String(path)) => {
+                *path = directory.join(path)?.to_string();
+            }
+            (Some(OptionKind::PondPaths), Value::Object(paths)) => {
+                aliases = paths.keys().cloned().collect();
+                for path in paths.values_mut() {
+                    if let Value::String(path) = path {
+                        *path = directory.join(path)?.to_string();
+                    }
                 }
             }
-            Ok(Some(Value::Object(paths)))
+            _ => {}
         }
     }
+    let aliases: Vec<&str> = aliases.iter().map(String::as_str).collect();
+    for (name, value) in &mut options {
+        if let (Some(OptionKind::Query), Value::String(query)) = (kind_of(name), value) {
+            // As files of options end it.
+            let text = query.trim().trim_end_matches(';').trim_end();
+            *query = sql::absolute(text, directory, &aliases)?;
+        }
+    }
+    Ok(options)
 }
 
 fn takes_no(path: &PondPath, factory: &dyn Factory, clause: &str) -> Error {

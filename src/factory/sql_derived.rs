@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::derived::{Derived, Query, Recipe};
 use super::{
@@ -88,6 +89,29 @@ impl SqlDerived {
             query: Query::Stored(StoredQuery::parse(&sql_query)?, sql_query),
             refresh: refresh_interval.as_deref().and_then(parse_duration),
         })
+    }
+}
+
+/// Returns the sources of a query, each with the name that it has there, as an option: one path, or a
+/// map of paths by name.
+///
+/// # Errors
+/// `Invalid` for two of one name.
+pub fn sources_option(sources: &[(String, Option<String>)]) -> Result<Option<Value>> {
+    match sources {
+        [] => Ok(None),
+        [(path, None)] => Ok(Some(Value::String(path.clone()))),
+        many => {
+            let mut paths = Map::new();
+            for (path, alias) in many {
+                let alias = alias.clone().unwrap_or_else(|| SOURCE_ALIASES[0].to_owned());
+                if paths.insert(alias.clone(), Value::String(path.clone())).is_some() {
+                    return Err(Error::invalid(format!("two sources are called '{alias}'"))
+                        .with_hint("give each a name: FROM '/a.series' AS a, '/b.table' AS b"));
+                }
+            }
+            Ok(Some(Value::Object(paths)))
+        }
     }
 }
 

@@ -96,6 +96,48 @@ async fn a_plain_session_reads_and_makes_nodes() {
 }
 
 #[tokio::test]
+async fn derived_nodes_are_made_with_stock_sql_and_only_if_they_can_be_read() {
+    let plain_session = SessionContext::new();
+    let tree = tree().await;
+    register(&plain_session, tree.clone()).await.unwrap();
+    let context = PondContext::new(tree.clone());
+    let rows = "VALUES ('north', 1.5), ('south', 20)";
+    let table =
+        format!("CREATE TABLE '/a.table' AS SELECT * FROM ({rows}) AS v (station, temperature)");
+    run(&context, &table).await.unwrap();
+    let made = |path: &str, query: &str| {
+        format!(
+            "CREATE EXTERNAL TABLE '{path}' STORED AS SQL_DERIVED_TABLE LOCATION '' \
+             OPTIONS ('source_series_path' 'a.table', 'sql_query' '{query}', 'refresh_interval' '1h')"
+        )
+    };
+    let warm = "SELECT station FROM source WHERE temperature > 10";
+    plain(&plain_session, &made("/plain.table", warm)).await.unwrap();
+    run(&context, &made("/ours.table", "SELECT upper(station) AS s FROM source")).await.unwrap();
+    let read = plain(&plain_session, "SELECT * FROM '/plain.table', '/ours.table' ORDER BY 2");
+    assert_eq!(cells(&read.await.unwrap()), ["south NORTH", "south SOUTH"]);
+    let shown = run(&context, "SHOW CREATE NODE '/plain.table'").await.unwrap();
+    assert!(cells(&shown)[0].contains("FROM '/a.table' REFRESH EVERY '1h' AS SELECT station"));
+
+    for wrong in ["SELECT wind FROM source", "SELECT * FROM \"/nowhere.table\"", "DROP TABLE x"] {
+        let statement = made("/wrong.table", wrong);
+        let (one, other) =
+            (plain(&plain_session, &statement).await, run(&context, &statement).await);
+        let (one, other) = (one.unwrap_err(), other.unwrap_err());
+        assert_eq!(one.message(), other.message());
+        assert!(
+            one.message().starts_with("'/wrong.table' cannot be made: ")
+                || one.message().starts_with("a node is made from a query"),
+            "{one}"
+        );
+    }
+    let snapshot = tree.snapshot().await.unwrap();
+    let wrong = PondPath::parse("/wrong.table").unwrap();
+    assert!(tree.stored(&snapshot, &wrong).unwrap().is_none());
+    assert_eq!(tree.log().await.unwrap().len(), 3);
+}
+
+#[tokio::test]
 async fn a_plain_session_keeps_its_own_names_and_gets_our_errors() {
     let context = SessionContext::new_with_config(
         datafusion::prelude::SessionConfig::new().with_information_schema(true),
@@ -175,7 +217,8 @@ impl File for Meddler {
 
     async fn table(&self, _session: &dyn Session) -> pond::Result<Arc<dyn TableProvider>> {
         let tree = self.0.get().unwrap();
-        tree.mkdir(&PondPath::parse("/zz/meddled").unwrap(), true, None).await?;
+        let below = tree.log().await?.len();
+        tree.mkdir(&PondPath::parse(&format!("/zz/{below}")).unwrap(), true, None).await?;
         let schema = Arc::new(Schema::new(vec![Field::new("v", DataType::Int64, true)]));
         Ok(Arc::new(MemTable::try_new(schema, vec![vec![]])?))
     }
@@ -197,8 +240,9 @@ async fn a_statement_sees_one_snapshot() {
     run(&context, "CREATE NODE '/m' FACTORY meddler").await.unwrap();
     let everything = "SELECT (SELECT count(*) FROM nodes()) AS n, (SELECT count(*) FROM pond_log()) AS t, \
                       (SELECT count(*) FROM ls('/')) AS l, count(*) FROM '/m'";
-    assert_eq!(cells(&run(&context, everything).await.unwrap()), ["1 1 1 0"]);
+    // Making it has read it, too.
     assert_eq!(cells(&run(&context, everything).await.unwrap()), ["3 2 2 0"]);
+    assert_eq!(cells(&run(&context, everything).await.unwrap()), ["4 3 2 0"]);
 }
 
 #[tokio::test]

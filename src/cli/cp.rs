@@ -1,6 +1,9 @@
 //! `pond cp`: copies nodes within the pond.
 
+use std::sync::Arc;
+
 use clap::Args;
+use pond::PondContext;
 use pond::node::expand;
 
 use super::args::{Destination, Message};
@@ -36,7 +39,8 @@ pub struct Cp {
 impl Cp {
     pub fn run(self, shell: &Shell) -> Outcome {
         query(async {
-            let tree = shell.open().await?;
+            let context = PondContext::new(shell.open().await?);
+            let (tree, engine) = (context.tree(), Arc::new(context.engine().await?));
             let mut edit = tree.begin(self.message.text()).await?;
             let mut sources = Vec::new();
             for text in &self.sources {
@@ -51,7 +55,7 @@ impl Cp {
             let shown = progress::show(&copy);
             let mut skipped = Vec::new();
             for (path, at) in &sources {
-                skipped.extend(edit.copy(path, *at, &dest.of(path.name()), &copy).await?);
+                skipped.extend(edit.copy(path, *at, &dest.of(path.name()), &copy, &engine).await?);
             }
             let changes = edit.commit().await?;
             drop(shown);

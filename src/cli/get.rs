@@ -12,7 +12,7 @@ use pond::node::expand;
 use pond::output;
 use pond::path::host_bytes;
 use pond::tree::{Export, ExportSource, Progress, read_node};
-use pond::{Error, ErrorKind};
+use pond::{Error, ErrorKind, PondContext};
 
 use super::{Outcome, Shell, change, pond_path, progress, query, report};
 
@@ -49,7 +49,8 @@ pub struct Get {
 impl Get {
     pub fn run(self, shell: &Shell) -> Outcome {
         let complete = query(async {
-            let tree = shell.open().await?;
+            let context = PondContext::new(shell.open().await?);
+            let (tree, engine) = (context.tree(), context.engine().await?);
             let snapshot = tree.snapshot().await?;
             let mut sources = Vec::new();
             for text in &self.sources {
@@ -61,7 +62,7 @@ impl Get {
             if self.dest == Path::new("-") {
                 let mut out = shell.stdout()?;
                 for (root, path) in &sources {
-                    let mut bytes = read_node(root, path).await?;
+                    let mut bytes = read_node(root, path, &engine).await?;
                     while let Some(chunk) = bytes.try_next().await? {
                         out.write_all(&chunk).map_err(output::write_error)?;
                     }
@@ -84,13 +85,18 @@ impl Get {
                 sources: sources.collect(),
                 overwrite: self.force,
                 progress: progress.clone(),
+                engine,
             };
             let shown = progress::show(&progress);
             let exported = export.run().await?;
             drop(shown);
             change::note_skipped(&exported.skipped);
             for failed in &exported.failed {
-                let error = format!("'{}': {}", failed.path, failed.reason);
+                let path = format!("'{}'", failed.path);
+                let error = match failed.reason.starts_with(&path) {
+                    true => failed.reason.clone(),
+                    false => format!("{path}: {}", failed.reason),
+                };
                 report(&Error::new(ErrorKind::Io, error).into());
             }
             Ok::<bool, Error>(exported.failed.is_empty())

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use pond::context::{Output, OutputKind, PondContext};
+use pond::entry::EntryType;
 use pond::node::{Node, lookup};
 use pond::output::{self, Format};
 use pond::path::PondPath;
@@ -116,19 +117,21 @@ pub async fn describe(
         return Err(found.not_found().await);
     };
     let columns = match node {
-        Node::File(_) => match context.sql(&format!("DESCRIBE {quoted}")).await {
-            Ok(columns) => Some(columns),
-            // Its bytes have no rows.
-            Err(error) if error.kind() == ErrorKind::Unsupported => None,
-            Err(error) => return Err(error),
-        },
+        Node::File(file) => {
+            let is_data = file.metadata().await?.entry_type == Some(EntryType::FileData);
+            match context.sql(&format!("DESCRIBE {quoted}")).await {
+                // Its bytes have no rows.
+                Err(error) if is_data && error.kind() == ErrorKind::Unsupported => None,
+                columns => Some(columns),
+            }
+        }
         Node::Directory(_) | Node::Symlink(_) => None,
     };
     if !columns_only || columns.is_none() {
         results.write(context.sql(&format!("DESCRIBE NODE {quoted}")).await?).await?;
     }
     if let Some(columns) = columns {
-        results.write(columns).await?;
+        results.write(columns?).await?;
     }
     Ok(())
 }

@@ -41,7 +41,7 @@ use crate::node::{Node, resolve};
 use crate::path::PondPath;
 use crate::snapshot::Snapshot;
 use crate::sql::{Body, Script, Statement, diagnose, from_clause};
-use crate::tree::{Edit, Tree};
+use crate::tree::{Edit, Engine, Tree};
 pub use output::{Output, OutputKind};
 
 /// The name of the file in a query about one file.
@@ -200,6 +200,17 @@ impl PondContext {
             return Err(not_a_query());
         }
         self.run(*statement, &text, vec![(SOURCE.to_owned(), path.clone())]).await
+    }
+
+    /// Returns the engine for copies of what the pond shows, views included
+    /// ([`Export`](crate::tree::Export), [`Edit::copy`]).
+    ///
+    /// # Errors
+    /// Those of [`Tree::snapshot`].
+    pub async fn engine(&self) -> Result<Engine> {
+        let binding = self.bind_with(Vec::new(), Answers::Make).await?;
+        let context = self.clone();
+        Ok(Engine::new(move || Ok(context.lean().bound(&binding))))
     }
 
     /// Sets the directory that relative paths are relative to.

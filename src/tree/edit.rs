@@ -12,7 +12,7 @@ use futures::stream::BoxStream;
 use serde_json::{Map, Value};
 
 use super::import::{Import, ImportSource};
-use super::walk::{Progress, Skipped};
+use super::walk::{Engine, Progress, Skipped};
 use super::{AlterNode, Change, CreateMode, DropNodes, NewNode, Tree, past};
 use crate::blob::{BlobFile, Pin, Stored};
 use crate::entry::{EntryType, OplogEntry, Segment};
@@ -574,6 +574,7 @@ impl Edit {
         at: Option<At>,
         to: &PondPath,
         progress: &Arc<Progress>,
+        engine: &Arc<Engine>,
     ) -> Result<Vec<Skipped>> {
         self.pin().await?;
         let source = match at {
@@ -589,9 +590,9 @@ impl Edit {
             (Located::Found(entry), _) => entry,
             (Located::Dynamic { .. }, _) => {
                 let node = ImportSource::Node { root, path: from };
-                let progress = progress.clone();
+                let (progress, engine) = (progress.clone(), engine.clone());
                 let sources = vec![(node, to.clone())];
-                let import = Import { sources, progress, ..Import::default() };
+                let import = Import { sources, progress, engine, ..Import::default() };
                 return Ok(self.import(import).await?.skipped);
             }
             (_, Some(at)) => return Err(past::was_not_there(&from, at)),
@@ -718,19 +719,29 @@ impl Edit {
 }
 
 /// Makes the error for nodes that others read.
+/// Most names in one error.
+const NAMED_MAX: usize = 10;
+
 fn depended_on(paths: &[PondPath], dependents: &[(PondPath, PondPath)], recursive: bool) -> Error {
-    let list = |paths: &[PondPath]| {
-        paths.iter().map(|path| format!("'{path}'")).collect::<Vec<_>>().join(", ")
+    let quoted = |path: &PondPath| format!("'{path}'");
+    let reads = |(reader, read): &(PondPath, PondPath)| format!("'{reader}' reads '{read}'");
+    let dropped = some_of(paths, quoted);
+    let statement = match paths.len() {
+        1..NAMED_MAX => format!("DROP NODE {dropped}"),
+        _ => "DROP NODE …".to_owned(),
     };
-    let readers: Vec<String> =
-        dependents.iter().map(|(reader, read)| format!("'{reader}' reads '{read}'")).collect();
-    Error::invalid(format!("{} cannot be dropped: {}", list(paths), readers.join(", "))).with_hint(
-        format!(
-            "drop what reads it, too: DROP NODE {}{} CASCADE",
-            list(paths),
-            if recursive { " RECURSIVE" } else { "" }
-        ),
-    )
+    let recursive = if recursive { " RECURSIVE" } else { "" };
+    Error::invalid(format!("{dropped} cannot be dropped: {}", some_of(dependents, reads)))
+        .with_hint(format!("drop what reads it, too: {statement}{recursive} CASCADE"))
+}
+
+/// Names some of many things, and counts the others.
+fn some_of<T>(all: &[T], name: impl Fn(&T) -> String) -> String {
+    let mut names: Vec<String> = all.iter().take(NAMED_MAX).map(name).collect();
+    if all.len() > NAMED_MAX {
+        names.push(format!("and {} more", all.len() - NAMED_MAX));
+    }
+    names.join(", ")
 }
 
 fn is_directory(entry: &OplogEntry) -> bool {

@@ -40,6 +40,8 @@ pub struct Export {
     pub overwrite: bool,
     /// Told how far it has come.
     pub progress: Arc<Progress>,
+    /// Reads what has rows only.
+    pub engine: Engine,
 }
 
 /// One thing to be copied.
@@ -77,7 +79,7 @@ impl Export {
         let mut exporter = Exporter {
             overwrite: self.overwrite,
             progress: self.progress,
-            engine: Engine::default(),
+            engine: self.engine,
             done: Exported::default(),
         };
         for source in &self.sources {
@@ -129,13 +131,14 @@ impl Export {
 pub async fn read_node(
     root: &Arc<dyn Directory>,
     path: &PondPath,
+    engine: &Engine,
 ) -> Result<BoxStream<'static, Result<Bytes>>> {
     let Node::File(file) = resolve(root, path).await? else {
         return Err(Error::unsupported(format!("'{path}' is a directory")));
     };
     match file.bytes().await? {
         Some(bytes) => Ok(bytes),
-        None => format::read(&*file, Engine::default().session()).await,
+        None => format::read(&*file, engine.session()?).await,
     }
 }
 
@@ -268,7 +271,7 @@ impl Exporter {
         }
         Ok(Some(Contents::Bytes(match file.bytes().await? {
             Some(bytes) => bytes,
-            None => format::read(&*file, self.engine.session()).await?,
+            None => format::read(&*file, self.engine.session()?).await?,
         })))
     }
 

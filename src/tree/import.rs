@@ -53,6 +53,8 @@ pub struct Import {
     pub source_format: Option<TableFormat>,
     /// Told how far it has come.
     pub progress: Arc<Progress>,
+    /// Reads and writes tables.
+    pub engine: Arc<Engine>,
 }
 
 /// Where it comes from.
@@ -184,7 +186,7 @@ impl Edit {
         let savepoint = self.savepoint();
         let before = self.changes().len();
         let sources = std::mem::take(&mut import.sources);
-        let mut importer = Importer { edit: self, import, engine: Engine::default() };
+        let mut importer = Importer { edit: self, import };
         for (source, to) in sources {
             if let Err(error) = importer.source(source, &to).await {
                 self.roll_back_to(savepoint);
@@ -229,7 +231,6 @@ type ByteStream = BoxStream<'static, Result<Bytes>>;
 struct Importer<'e> {
     edit: &'e mut Edit,
     import: Import,
-    engine: Engine,
 }
 
 impl Importer<'_> {
@@ -292,9 +293,11 @@ impl Importer<'_> {
         }
         let Some(bytes) = file.bytes().await? else {
             if kind == EntryType::FileData {
-                return self.data(to, format::read(file, self.engine.session()).await?).await;
+                return self
+                    .data(to, format::read(file, self.import.engine.session()?).await?)
+                    .await;
             }
-            let table = file.table(self.engine.session()).await?;
+            let table = file.table(self.import.engine.session()?).await?;
             return self.table(to, kind, table).await;
         };
         if kind == EntryType::FileData {
@@ -314,7 +317,7 @@ impl Importer<'_> {
         if named.as_ref() != Some(&format) {
             return self.spooled(to, kind, source.clone(), format, bytes).await;
         }
-        let table = file.table(self.engine.session()).await?;
+        let table = file.table(self.import.engine.session()?).await?;
         self.table(to, kind, table).await?;
         let size = file.metadata().await?.size.unwrap_or(0);
         self.import.progress.add_bytes(u64::try_from(size).unwrap_or(0));
@@ -358,7 +361,7 @@ impl Importer<'_> {
         kind: EntryType,
         table: Arc<dyn TableProvider>,
     ) -> Result<()> {
-        let rows = self.engine.scan(table).await?;
+        let rows = self.import.engine.scan(table).await?;
         let progress = self.import.progress.clone();
         let rows = RecordBatchStreamAdapter::new(
             rows.schema(),
@@ -389,7 +392,7 @@ impl Importer<'_> {
     ) -> Result<()> {
         let stored = self.edit.store_for_now(counted(bytes, self.import.progress.clone())).await?;
         let blobs = self.edit.tree().pond().blobs();
-        blobs.register(self.engine.session().runtime_env());
+        blobs.register(self.import.engine.session()?.runtime_env());
         let source = TableSource {
             path: name,
             store_url: blobs.url(),
@@ -399,7 +402,7 @@ impl Importer<'_> {
             inline: stored.content,
             immutable: true,
         };
-        let table = format::open_table(self.engine.session(), vec![source]).await?;
+        let table = format::open_table(self.import.engine.session()?, vec![source]).await?;
         self.table(to, kind, table).await
     }
 }

@@ -43,7 +43,7 @@ pub use history::{DiffEntry, HistoryEntry};
 pub use import::{Import, ImportSource, Imported};
 pub use lineage::{LEVELS_MAX, Lineage, Source};
 pub use upkeep::Maintained;
-pub use walk::{Progress, Skipped};
+pub use walk::{Engine, Progress, Skipped};
 
 /// A pond with its factories: what the shell and the SQL surface call.
 #[derive(Debug, Clone)]

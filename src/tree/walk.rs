@@ -28,7 +28,6 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlanBuilder;
 use datafusion::physical_plan::execute_stream;
-use datafusion::prelude::SessionConfig;
 use futures::StreamExt;
 
 /// Something that was passed over.
@@ -77,23 +76,48 @@ impl Progress {
     }
 }
 
-/// The engine that reads and writes tables, made when it is first needed. Rows stay in their order.
+type MakeSession = Box<dyn Fn() -> Result<SessionState> + Send + Sync>;
+
+/// The engine that copies read and write tables with, made when it is first needed. Rows stay in
+/// their order.
 #[derive(Default)]
-pub(super) struct Engine(OnceLock<SessionState>);
+pub struct Engine {
+    session: OnceLock<SessionState>,
+    make: Option<MakeSession>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
+}
 
 impl Engine {
+    /// An engine over sessions that `make` makes; the default one plans no derived files.
+    pub fn new(make: impl Fn() -> Result<SessionState> + Send + Sync + 'static) -> Self {
+        Self { session: OnceLock::new(), make: Some(Box::new(make)) }
+    }
+
     /// Returns its session.
-    pub fn session(&self) -> &SessionState {
-        self.0.get_or_init(|| {
-            SessionStateBuilder::new_with_default_features()
-                .with_config(SessionConfig::new().with_target_partitions(1))
-                .build()
-        })
+    pub(super) fn session(&self) -> Result<&SessionState> {
+        if self.session.get().is_none() {
+            let mut session = match &self.make {
+                Some(make) => make()?,
+                None => SessionStateBuilder::new_with_default_features().build(),
+            };
+            session.config_mut().options_mut().execution.target_partitions = 1;
+            // Another thread may have been faster.
+            let _ = self.session.set(session);
+        }
+        Ok(self.session.get().expect("set above"))
     }
 
     /// Reads a whole table.
-    pub async fn scan(&self, table: Arc<dyn TableProvider>) -> Result<SendableRecordBatchStream> {
-        let session = self.session();
+    pub(super) async fn scan(
+        &self,
+        table: Arc<dyn TableProvider>,
+    ) -> Result<SendableRecordBatchStream> {
+        let session = self.session()?;
         let plan = LogicalPlanBuilder::scan("rows", provider_as_source(table), None)?.build()?;
         let plan = session.create_physical_plan(&plan).await?;
         Ok(execute_stream(plan, session.task_ctx())?)

@@ -89,6 +89,24 @@ fn a_reader_that_leaves_ends_the_shell_quietly() {
 }
 
 #[test]
+fn a_view_is_printed_as_it_is_made() {
+    let dir = pond_with_data();
+    let query = "SELECT value, md5(value::text) AS digest FROM generate_series(1, 10000000000)";
+    let made = run(dir.path(), &["create-derived-table", "/endless.table", "--query", query]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    for arguments in
+        [&["cat", "/endless.table"] as &[&str], &["cat", "/endless.table", "--format", "csv"]]
+    {
+        let mut child = shell(dir.path()).args(arguments).spawn().unwrap();
+        let mut head = [0; 4096];
+        child.stdout.take().unwrap().read_exact(&mut head).unwrap();
+        assert!(head.starts_with(b"PAR1") || head.starts_with(b"value,digest\n1,"), "{head:?}");
+        let output = wait(child, Duration::from_secs(60));
+        assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+    }
+}
+
+#[test]
 fn changes_go_on_when_the_reader_has_left() {
     let dir = pond_with_data();
     let mut child = shell(dir.path())

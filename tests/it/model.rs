@@ -17,7 +17,7 @@ use pond::path::PondPath;
 use pond::pond::{At, Pond};
 use pond::snapshot::{Located, Snapshot};
 use pond::transaction::NodeContent;
-use pond::tree::{DropNodes, Edit, Tree, WriteMode, read_node};
+use pond::tree::{DropNodes, Edit, Engine, Tree, WriteMode, read_node};
 use proptest::prelude::*;
 
 use crate::oplog::{FAST, path};
@@ -462,7 +462,7 @@ async fn carry_out(edit: &mut Edit, verb: &Verb, past: usize, times: i64) -> pon
             edit.write_table(&path(text), mode, series, None, rows).await?;
         }
         Verb::Copy(from, to) => {
-            edit.copy(&path(from), None, &path(to), &Arc::default()).await?;
+            edit.copy(&path(from), None, &path(to), &Arc::default(), &Arc::default()).await?;
         }
         Verb::Link(text, target) => drop(edit.symlink(&path(text), target).await?),
         Verb::Move(from, to) => drop(edit.rename(&path(from), &path(to)).await?),
@@ -500,7 +500,7 @@ async fn seen(tree: &Tree, snapshot: &Arc<Snapshot>) -> Whole {
             }
             _ => {
                 let root = tree.root(snapshot.clone());
-                let bytes = read_node(&root, &node.path).await.unwrap();
+                let bytes = read_node(&root, &node.path, &Engine::default()).await.unwrap();
                 let bytes: Vec<Bytes> = bytes.try_collect().await.unwrap();
                 let bytes = bytes.concat();
                 assert!(bytes.iter().all(|byte| *byte == bytes[0]));

@@ -29,7 +29,7 @@ use crate::entry::{NodeId, TableFacts, now_micros};
 use crate::error::{Error, Result};
 use crate::format::{KnownTable, TableFormat, TableSource, stored_table};
 use crate::path::PondPath;
-use crate::store::{Durability, Staged, create_dirs, list_dir};
+use crate::store::{Durability, Staged, create_dirs, keep, list_dir};
 
 /// How long files stay that no answer names any more: queries that were planned with them may run.
 const FILES_GRACE: Duration = Duration::from_secs(600);
@@ -284,12 +284,25 @@ impl Cache {
         let dir = self.derived().ok_or_else(|| Error::invalid("the pond has no cache"))?;
         let path = dir.join(format!("{key}.json"));
         let failed = |error| Error::io(path.display(), error);
+        self.let_go(&path, answer)?;
         let mut staged = Staged::create(path.clone(), Durability::Full).map_err(failed)?;
         let text = serde_json::json!(answer).to_string();
         staged.file().write_all(text.as_bytes()).map_err(failed)?;
         staged.publish_as(path.clone(), true).map_err(failed)?;
         // The next one to publish tries again.
         let _ = self.sweep();
+        Ok(())
+    }
+
+    /// Begins the grace time of the files that the next answer does not name any more.
+    fn let_go(&self, path: &Path, next: &Answer) -> Result<()> {
+        let before = std::fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let (Some(before), Some(files)) = (before, self.files()?) else { return Ok(()) };
+        let before: Answer = before;
+        for file in before.files.iter().filter(|file| !next.files.contains(file)) {
+            // One that is gone needs no grace.
+            let _ = files.path_of(&file.sha256).map(|path| keep(&path, Durability::Process));
+        }
         Ok(())
     }
 

@@ -367,6 +367,27 @@ async fn of_many_processes_one_makes_the_answer() {
     assert_eq!(world.answer_files(), 1);
 }
 
+/// Files of answers that were replaced stay for those who planned with them, and go later.
+#[tokio::test]
+async fn replaced_answers_go_after_a_while() {
+    let world = World::with_hours(0..1).await;
+    world
+        .ask("CREATE NODE '/kept.table' FACTORY sql_derived_table FROM '/s.series' REFRESH EVERY '1h' AS SELECT count(*) AS n FROM source")
+        .await;
+    let files = world.dir.path().join("cache/derived/files");
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(86_400);
+    for hour in 1..5 {
+        world.ask("REFRESH NODE '/kept.table'").await;
+        // However old the file is, it was named until just now.
+        for path in walk(&files).into_iter().filter(|path| path.is_file()) {
+            std::fs::File::open(path).unwrap().set_modified(long_ago).unwrap();
+        }
+        world.append(hour).await;
+    }
+    world.ask("REFRESH NODE '/kept.table'").await;
+    assert_eq!(world.answer_files(), 2);
+}
+
 /// A process that dies while it makes an answer leaves the one before, or none.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_refresh_leaves_no_half_of_an_answer() {

@@ -471,6 +471,37 @@ fn derive(random: &mut Random, inlined: &[String]) -> (String, String) {
     (stored, shape.replace("{a}", &inline(a)).replace("{b}", &inline(b)))
 }
 
+/// Another engine to ask, over the same Parquet: DuckDB's shell, if `POND_TEST_DUCKDB` names it.
+struct Other {
+    shell: String,
+    dir: TempDir,
+}
+
+impl Other {
+    async fn new(world: &World) -> Option<Self> {
+        let shell = std::env::var("POND_TEST_DUCKDB").ok()?;
+        let dir = tempfile::tempdir().unwrap();
+        let pond = PondContext::builder(world.tree.clone()).with_host_files(true).build();
+        for at in 0..2 {
+            let file = dir.path().join(format!("s{at}.parquet"));
+            let copy =
+                format!("COPY (SELECT * FROM '/n/s{at}.series') TO 'file://{}'", file.display());
+            ask(&pond, &copy).await;
+        }
+        Some(Self { shell, dir })
+    }
+
+    fn ask(&self, query: &str) -> String {
+        let query = query
+            .replace("'/n/s0.series'", "'s0.parquet'")
+            .replace("'/n/s1.series'", "'s1.parquet'");
+        let mut command = Command::new(&self.shell);
+        let output = command.current_dir(&self.dir).args(["-csv", "-c", &query]).output().unwrap();
+        assert!(output.status.success(), "{query}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().replace('\r', "")
+    }
+}
+
 /// S13 of the promises: whatever is derived from what, and kept or not, with and without filters in the
 /// reader, the answer is that of the one query that it comes to.
 async fn derived_is_inlined(seeds: std::ops::Range<u64>) {
@@ -517,6 +548,7 @@ async fn derived_is_inlined(seeds: std::ops::Range<u64>) {
                 .await;
             inlined.push(inline);
         }
+        let other = Other::new(&world).await;
         for _ in 0..4 {
             let at = 2 + random.below(7) as usize;
             let filter = ["v > 7", "k = 2", "ts >= '2026-01-02'", "k IN (1, 3) AND v < 40"]
@@ -524,6 +556,20 @@ async fn derived_is_inlined(seeds: std::ops::Range<u64>) {
             let query =
                 |from: &str| format!("SELECT * FROM {from} WHERE {filter} ORDER BY ts, k, v");
             let expected = world.ask(&query(&format!("({})", inlined[at]))).await;
+            if let Some(other) = &other {
+                let columns = "CAST(date_part('epoch', ts) AS BIGINT) AS ts, k, v";
+                let query = |from: &str| {
+                    format!("SELECT {columns} FROM ({from}) x WHERE {filter} ORDER BY 1, 2, 3")
+                };
+                let ours = query(&format!("SELECT * FROM '/n/{at}.series'"));
+                let output = process(world.dir.path(), &ours).output().unwrap();
+                let ours = String::from_utf8(output.stdout).unwrap();
+                assert_eq!(
+                    ours,
+                    other.ask(&query(&inlined[at])),
+                    "seed {seed}: node {at}, {filter}"
+                );
+            }
             for pond in [&world.pond, &plain] {
                 let found = ask(pond, &query(&format!("'/n/{at}.series'"))).await;
                 assert_eq!(found, expected, "seed {seed}: node {at}, {filter}");

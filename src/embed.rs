@@ -10,7 +10,8 @@
 //!
 //! Such a session gives no sign of where a statement begins, so each name is resolved in the newest
 //! snapshot when it is planned; two names of one statement may see different ones. Its
-//! `information_schema` lists stored nodes as of the last statement that used the pond. Our own
+//! `information_schema` lists stored nodes as of the last statement that used the pond. Any statement may
+//! make the answers of derived nodes anew that are too old, EXPLAIN included. Our own
 //! statements and whole-statement snapshots are [`PondContext`](crate::context::PondContext)'s.
 
 use std::fmt;

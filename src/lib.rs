@@ -60,6 +60,25 @@
 //!    checkpoint and removes what became unneeded. When a series has grown many small files, whoever
 //!    appended merges them ([`tree::Tree::merge_series`]).
 //!
+//! # The life of a derived node
+//!
+//! `SELECT * FROM '/daily.series' WHERE day = '2026-01-05'`, where `/daily.series` is the query `SELECT
+//! date_trunc('day', timestamp) AS day, avg(temperature) AS t FROM '/sensors.series' GROUP BY 1`:
+//!
+//! 1. Opening the node yields a [`factory::derived::Derived`]: the query, and the tree in which its sources
+//!    are found. Nothing is planned, which is all that `ls` needs.
+//! 2. For its table it asks the [`factory::derived::Planner`] among the session's extensions: the
+//!    statement's binding in [`catalog`]. [`tree::Lineage::order`] says what must be planned before it,
+//!    finds cycles, and counts levels; each node is planned once for a statement, in the order of its
+//!    sources, so nothing recurs.
+//! 3. The plan is put in line. The engine takes the filter below the aggregate, and `sql`'s rule for time
+//!    buckets makes it a range of time, by which the files of `/sensors.series` are pruned. A node
+//!    that would be in line too often, as at the foot of a diamond, is computed once and shared. The
+//!    session keeps plans until something is committed.
+//! 4. With a `refresh_interval`, rows come from the [`cache`] while they are young enough there. Whoever
+//!    finds them too old makes them anew, under a lock that holds across processes: from the new
+//!    versions of the source, or the buckets they reach into, where the query allows it.
+//!
 //! # The past
 //!
 //! Every row carries its transaction, so the tree as of any of them is the same fold over fewer rows
@@ -79,6 +98,8 @@
 //! - A snapshot is a pure fold of the rows. What the cache holds is checked against the log file it
 //!   claims to be of, and may be deleted at any moment.
 //! - A statement sees one snapshot.
+//! - A derived node shows what its query would, in line; what is kept of its rows changes how fast that
+//!   is and, with an interval, how old.
 //! - A broken node is listed with its error and breaks nothing beside it.
 //! - Nothing under a host mount is ever opened for writing, and no path leads out of it.
 //! - The library never prints, and neither opening nor committing costs more as history grows.

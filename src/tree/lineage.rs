@@ -201,7 +201,12 @@ impl Lineage<'_> {
     /// Says why a dynamic node cannot be read, as far as that is known without opening it: its factory
     /// is unknown, its recipe is damaged, what it reads is not there, or is broken itself.
     pub fn broken(&self, entry: &OplogEntry) -> Option<String> {
-        self.broken_known(entry, &mut Broken::default())
+        entry.dynamic_factory()?;
+        self.broken_known(entry, &mut Broken::default()).or_else(|| {
+            // Two transactions may each have made half of a cycle.
+            let path = self.snapshot.path_of(entry.node_id).ok()??;
+            self.order(&path).err().map(|error| error.message().to_owned())
+        })
     }
 
     /// As [`Lineage::broken`], with what is known of others already.

@@ -5,19 +5,20 @@
 //! somebody else reads the node. Relative paths are made absolute before the text is stored
 //! ([`absolute`]).
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 
 use datafusion::common::TableReference;
 use datafusion::sql::parser::Statement as EngineStatement;
 use datafusion::sql::resolve::resolve_table_references;
 use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, FunctionArg, FunctionArgExpr, ObjectName, Statement as SqlStatement,
-    TableFactor, Value as SqlValue, Visit, Visitor,
+    Expr as SqlExpr, FunctionArg, FunctionArgExpr, ObjectName, ObjectNamePart,
+    Statement as SqlStatement, TableFactor, Value as SqlValue, Visit, Visitor,
 };
-use datafusion::sql::sqlparser::tokenizer::{Location, Span};
+use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, Word};
 
-use super::script::{Script, Source};
+use super::parser;
+use super::script::{Script, Source, tokenize};
 use super::statement::Body;
 use super::time_travel::{Moment, PastClause, unmarked};
 use crate::error::{Error, Result};
@@ -42,8 +43,6 @@ pub struct StoredQuery {
 #[derive(Debug, Clone, PartialEq)]
 struct Named {
     table: TableReference,
-    /// Where its last part is written.
-    span: Span,
     /// Whether the name has one part only.
     is_bare: bool,
 }
@@ -142,39 +141,80 @@ fn path_of_table(table: &TableReference) -> Result<Option<PondPath>> {
     }
 }
 
+/// Separates a name from the number of its token. No name of a node holds it.
+const MARK: char = '\u{1}';
+
 /// Returns the text of a query in which relative paths are absolute, and nothing else is changed. A
 /// name is a path if it is quoted and is none of `aliases`.
+///
+/// The parser does not say where a name in single quotes was. So each quoted token gets its number as
+/// a part of its text, and the numbers that are found in names of tables tell.
 ///
 /// # Errors
 /// Those of [`StoredQuery::parse`], and of paths that lead out of the root.
 pub fn absolute(text: &str, directory: &PondPath, aliases: &[&str]) -> Result<String> {
     let query = StoredQuery::parse(text)?;
-    let mut relative: Vec<&Named> = query
-        .tables
-        .iter()
-        .filter(|Named { table, is_bare, .. }| {
-            *is_bare && !table.table().starts_with('/') && !aliases.contains(&table.table())
-        })
-        .collect();
-    relative.sort_by_key(|named| (named.span.start.line, named.span.start.column));
-    relative.dedup();
+    let is_relative = |Named { table, is_bare, .. }: &Named| {
+        *is_bare && !table.table().starts_with('/') && !aliases.contains(&table.table())
+    };
+    if !query.tables.iter().any(is_relative) {
+        return Ok(text.to_owned());
+    }
+    let (tokens, _) = tokenize(text);
+    let spans: Vec<Span> = tokens.iter().map(|token| token.span).collect();
+    let marked = tokens.into_iter().enumerate().map(|(number, mut token)| {
+        if let Token::SingleQuotedString(text)
+        | Token::Word(Word { value: text, quote_style: Some(_), .. }) = &mut token.token
+            // The number of a transaction may be in quotes.
+            && text.parse::<i64>().is_err()
+        {
+            text.push_str(&format!("{MARK}{number}"));
+        }
+        token
+    });
+    let Ok(Body::Engine(statement, _)) = parser::parse(marked.collect(), Source::new(text)) else {
+        return Err(Error::invalid("the query names relative paths that cannot be found in it")
+            .with_hint("write absolute paths: FROM '/dir/a.series'"));
+    };
+    let mut places = Places::default();
+    if let EngineStatement::Statement(statement) = &*statement {
+        let _ = statement.visit(&mut places);
+    }
     let source = Source::new(text);
     let place = |at: Location| text.len() - source.from(at).len();
     let mut result = String::with_capacity(text.len());
     let mut done = 0;
-    for Named { table, span, .. } in relative {
-        let (start, end) = (place(span.start), place(span.end));
-        let is_path = text[start..end].starts_with(['\'', '"']);
-        if !is_path {
+    for (number, name) in places.0 {
+        let named = query.tables.iter().find(|named| named.table.table() == name);
+        let (Some(span), true) = (spans.get(number), named.is_some_and(is_relative)) else {
             continue;
-        }
-        let path = directory.join(table.table())?;
-        result.push_str(&text[done..start]);
+        };
+        let path = directory.join(&name)?;
+        result.push_str(&text[done..place(span.start)]);
         result.push_str(&format!("'{}'", path.as_str().replace('\'', "''")));
-        done = end;
+        done = place(span.end);
     }
     result.push_str(&text[done..]);
     Ok(result)
+}
+
+/// Finds marked names of tables, by the number of their token.
+#[derive(Default)]
+struct Places(BTreeMap<usize, String>);
+
+impl Visitor for Places {
+    type Break = ();
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+        if let TableFactor::Table { name, args: None, .. } = factor
+            && let [ObjectNamePart::Identifier(ident)] = name.0.as_slice()
+            && let Some((name, number)) = unmarked(&ident.value).split_once(MARK)
+            && let Ok(number) = number.parse()
+        {
+            self.0.insert(number, name.to_owned());
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 /// Finds the tables of a query, and the paths that table functions are called with.
@@ -226,7 +266,7 @@ fn named(name: &ObjectName) -> Option<Named> {
         }
         _ => return None,
     };
-    Some(Named { table, span: idents.last()?.span, is_bare: parts.len() == 1 })
+    Some(Named { table, is_bare: parts.len() == 1 })
 }
 
 fn path_argument(argument: &FunctionArg) -> Option<String> {

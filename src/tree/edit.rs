@@ -727,7 +727,7 @@ fn depended_on(paths: &[PondPath], dependents: &[(PondPath, PondPath)], recursiv
     let reads = |(reader, read): &(PondPath, PondPath)| format!("'{reader}' reads '{read}'");
     let dropped = some_of(paths, quoted);
     let statement = match paths.len() {
-        1..NAMED_MAX => format!("DROP NODE {dropped}"),
+        1..=NAMED_MAX => format!("DROP NODE {dropped}"),
         _ => "DROP NODE …".to_owned(),
     };
     let recursive = if recursive { " RECURSIVE" } else { "" };

@@ -217,8 +217,7 @@ impl File for Meddler {
 
     async fn table(&self, _session: &dyn Session) -> pond::Result<Arc<dyn TableProvider>> {
         let tree = self.0.get().unwrap();
-        let below = tree.log().await?.len();
-        tree.mkdir(&PondPath::parse(&format!("/zz/{below}")).unwrap(), true, None).await?;
+        tree.mkdir(&PondPath::parse("/zz/meddled").unwrap(), true, None).await?;
         let schema = Arc::new(Schema::new(vec![Field::new("v", DataType::Int64, true)]));
         Ok(Arc::new(MemTable::try_new(schema, vec![vec![]])?))
     }
@@ -240,9 +239,8 @@ async fn a_statement_sees_one_snapshot() {
     run(&context, "CREATE NODE '/m' FACTORY meddler").await.unwrap();
     let everything = "SELECT (SELECT count(*) FROM nodes()) AS n, (SELECT count(*) FROM pond_log()) AS t, \
                       (SELECT count(*) FROM ls('/')) AS l, count(*) FROM '/m'";
-    // Making it has read it, too.
+    assert_eq!(cells(&run(&context, everything).await.unwrap()), ["1 1 1 0"]);
     assert_eq!(cells(&run(&context, everything).await.unwrap()), ["3 2 2 0"]);
-    assert_eq!(cells(&run(&context, everything).await.unwrap()), ["4 3 2 0"]);
 }
 
 #[tokio::test]

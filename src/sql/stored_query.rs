@@ -20,7 +20,7 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, Word};
 use super::parser;
 use super::script::{Script, Source, tokenize};
 use super::statement::Body;
-use super::time_travel::{Moment, PastClause, unmarked};
+use super::time_travel::{Moment, PastClause, last_mark, unmarked};
 use crate::error::{Error, Result};
 use crate::path::PondPath;
 
@@ -45,6 +45,8 @@ struct Named {
     table: TableReference,
     /// Whether the name has one part only.
     is_bare: bool,
+    /// The clause that says as of when it is read.
+    past: Option<usize>,
 }
 
 impl StoredQuery {
@@ -110,17 +112,31 @@ impl StoredQuery {
     /// `Invalid` for a table that is neither a path nor an alias.
     pub fn paths(&self, aliases: &[&str]) -> Result<Vec<PondPath>> {
         let mut paths = Vec::new();
-        for Named { table, is_bare, .. } in &self.tables {
+        for Named { table, is_bare, past } in &self.tables {
             if *is_bare && aliases.contains(&table.table()) {
                 continue;
             }
-            paths.push(path_of_table(table)?.ok_or_else(|| {
+            let path = path_of_table(table)?.ok_or_else(|| {
                 let known = match aliases {
                     [] => "it names paths: FROM '/a.series'".to_owned(),
                     _ => format!("it knows {}, and paths: '/a.series'", aliases.join(", ")),
                 };
                 Error::invalid(format!("'{table}' is no source of the query")).with_hint(known)
-            })?);
+            })?;
+            // Its past is another thing to read, unless that moves.
+            paths.push(match past.and_then(|number| self.past.get(number)).map(|it| &it.moment) {
+                Some(Moment::Version(txn)) => PondPath::parse(&format!("{path}@v{txn}"))?,
+                Some(Moment::Time(time)) => match &**time {
+                    SqlExpr::Value(time) => match &time.value {
+                        SqlValue::SingleQuotedString(time) => {
+                            PondPath::parse(&format!("{path}@{time}"))?
+                        }
+                        _ => path,
+                    },
+                    _ => path,
+                },
+                None => path,
+            });
         }
         paths.sort();
         Ok(paths)
@@ -266,7 +282,8 @@ fn named(name: &ObjectName) -> Option<Named> {
         }
         _ => return None,
     };
-    Some(Named { table, is_bare: parts.len() == 1 })
+    let past = last_mark(name).map(|(_, number)| number);
+    Some(Named { table, is_bare: parts.len() == 1, past })
 }
 
 fn path_argument(argument: &FunctionArg) -> Option<String> {
@@ -296,7 +313,7 @@ mod tests {
         .unwrap();
         let paths = query.paths(&["source"]).unwrap();
         let paths: Vec<&str> = paths.iter().map(PondPath::as_str).collect();
-        assert_eq!(paths, ["/cte.series", "/d/*.csv", "/dir/a.table", "/scalar.table"]);
+        assert_eq!(paths, ["/cte.series", "/d/*.csv@v3", "/dir/a.table", "/scalar.table"]);
         assert_eq!(query.listed(), [PondPath::parse("/host").unwrap()]);
         let error = query.paths(&[]).unwrap_err();
         assert_eq!(error.message(), "'source' is no source of the query");

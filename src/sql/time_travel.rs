@@ -188,7 +188,8 @@ fn marked(ident: &Ident) -> Option<(&str, usize)> {
     Some((name, number.parse().ok()?))
 }
 
-fn last_mark(name: &ObjectName) -> Option<(&str, usize)> {
+/// Splits the mark off a name of any number of parts.
+pub(super) fn last_mark(name: &ObjectName) -> Option<(&str, usize)> {
     marked(name.0.last()?.as_ident()?)
 }
 

@@ -161,6 +161,11 @@ pub trait File: Debug + Send + Sync {
         Freshness::Stored
     }
 
+    /// Says what is kept of it in the cache, if anything is.
+    fn kept(&self) -> Option<String> {
+        None
+    }
+
     /// Streams the bytes without holding the whole file, or returns `None` for a view, which has
     /// rows only ([`crate::format::read`] encodes them).
     async fn bytes(&self) -> Result<Option<BoxStream<'static, Result<Bytes>>>>;

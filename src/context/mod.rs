@@ -13,6 +13,7 @@
 
 mod copy;
 pub(crate) mod engine_statements;
+mod explain_node;
 mod moment;
 pub(crate) mod node_statements;
 mod output;

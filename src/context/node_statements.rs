@@ -319,13 +319,6 @@ impl PondContext {
         ])?)
     }
 
-    /// Shows how a node is made, and what its plan reads.
-    async fn explain_node(&self, path: &PondPath) -> Result<Output> {
-        let binding = self.bind(Vec::new()).await?;
-        binding.require_table(path).await?;
-        Err(Error::unsupported(format!("'{path}'")))
-    }
-
     async fn describe(&self, describe: Describe) -> Result<Output> {
         match describe {
             Describe::Path(path) => self.describe_table(&self.path(&path)?).await,

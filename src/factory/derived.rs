@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use super::temporal_reduce::Reduction;
 use super::{OpenContext, SourcePath};
 use crate::cache::Ready;
-use crate::entry::EntryType;
+use crate::entry::{EntryType, now_micros};
 use crate::error::{Error, Result};
 use crate::format::TableSource;
 use crate::node::{DirEntry, File, Freshness};
@@ -166,6 +166,18 @@ impl File for Derived {
                 _ => Freshness::Stale,
             },
         }
+    }
+
+    fn kept(&self) -> Option<String> {
+        let answer = self.answer()?.answer;
+        let rows = answer.rows().ok()?;
+        let seconds = (now_micros() - answer.checked_at) / 1_000_000;
+        let files = match answer.files.len() {
+            1 => "a file".to_owned(),
+            many => format!("{many} files"),
+        };
+        let plural = if rows == 1 { "" } else { "s" };
+        Some(format!("kept: {rows} row{plural} in {files}, as of {seconds} s ago"))
     }
 
     async fn bytes(&self) -> Result<Option<BoxStream<'static, Result<Bytes>>>> {

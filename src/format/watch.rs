@@ -349,6 +349,16 @@ impl WatchedSource {
         Self { inner, store, csv_columns, splits_from: None, lane: None }
     }
 
+    /// Returns how many files its table has.
+    pub(super) fn files(&self) -> usize {
+        self.store.files.len()
+    }
+
+    /// Returns the path of the table, or of the file, that has a file.
+    pub(super) fn path_of(&self, location: &Path) -> Option<PondPath> {
+        self.store.files.get(location).map(|file| file.path.clone())
+    }
+
     /// Cuts a scan of at least `size_min` bytes into partitions where the plan asks for them: the
     /// largest group into parts that follow each other, so that an order of its rows is one of each
     /// part.

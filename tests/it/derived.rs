@@ -176,6 +176,53 @@ async fn a_fresh_answer_opens_no_source() {
     assert_eq!(world.ask(query).await, now);
 }
 
+/// EXPLAIN NODE tells what a node is made from, what of that is kept, and which files are read.
+#[tokio::test]
+async fn a_node_is_explained_down_to_its_files() {
+    let world = World::with_hours(0..12).await;
+    world.ask("CREATE VIEW '/hot.series' AS SELECT timestamp, v FROM '/s.series' WHERE timestamp >= '2026-01-01T11:00:00'").await;
+    world
+        .ask("CREATE NODE '/sum.table' FACTORY sql_derived_table FROM '/hot.series' REFRESH EVERY '1h' AS SELECT sum(v) AS s FROM source")
+        .await;
+    let of = async |node: &str| {
+        let explained = world.ask(&format!("EXPLAIN NODE '{node}'")).await;
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        explained.lines().map(words).collect::<Vec<_>>().join("\n")
+    };
+    let explained = of("/sum.table").await;
+    for said in [
+        "| node | 0 | /sum.table | sql_derived_table | stale | SELECT sum(v) AS s FROM source |",
+        "| node | 1 | /hot.series | sql_derived_series | live | SELECT timestamp, v FROM",
+        "| node | 2 | /s.series | | stored | |",
+        "| scan | | /s.series | | | 1 of ",
+        "columns v, where timestamp@0 >= ",
+        "DataSourceExec",
+    ] {
+        assert!(explained.contains(said), "no {said} in\n{explained}");
+    }
+    assert_eq!(world.answer_files(), 0, "explaining makes no answer");
+    world.ask("SELECT * FROM '/sum.table'").await;
+    let explained = of("/sum.table").await;
+    assert!(
+        explained.contains("| node | 0 | /sum.table | sql_derived_table | fresh |"),
+        "{explained}"
+    );
+    assert!(explained.contains("kept: 1 row in a file"), "{explained}");
+    assert!(explained.contains("| scan | | /sum.table | | | 1 of 1 file"), "{explained}");
+    assert!(of("/s.series").await.contains("| node | 0 | /s.series | | stored | |"));
+    world
+        .ask(
+            "CREATE NODE '/r' FACTORY temporal_reduce FROM '/hot.series' WITH (resolutions = '1h')",
+        )
+        .await;
+    assert!(of("/r").await.contains("| node | 1 | /hot.series |"));
+    assert!(of("/r/res=1h.series").await.contains("| scan | | /s.series |"));
+    for (wrong, reason) in [("/nix", "does not exist"), ("/sum.tabel", "did you mean")] {
+        let error = world.pond.sql(&format!("EXPLAIN NODE '{wrong}'")).await.unwrap_err();
+        assert!(format!("{error} {:?}", error.hint()).contains(reason), "{error}");
+    }
+}
+
 /// What a transaction has changed it sees, whatever is kept.
 #[tokio::test]
 async fn a_transaction_sees_its_own_changes_and_keeps_no_answer_of_them() {

@@ -1,0 +1,63 @@
+//! What the scans of a plan read: for EXPLAIN NODE.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use datafusion::datasource::physical_plan::{FileScanConfig, FileSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::physical_plan::ExecutionPlan;
+
+use super::watch::WatchedSource;
+use crate::path::PondPath;
+
+/// One scan at a leaf of a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scan {
+    /// The tables, or files of the host, that it reads.
+    pub paths: Vec<PondPath>,
+    /// How many files it opens.
+    pub files: usize,
+    /// Of how many.
+    pub of: usize,
+    /// The columns that it reads.
+    pub columns: Vec<String>,
+    /// What its rows must meet, as far as that reached it.
+    pub predicate: Option<String>,
+    /// How many rows are enough.
+    pub limit: Option<usize>,
+}
+
+/// Returns the scans of a plan, from left to right.
+pub fn scans_of(plan: &Arc<dyn ExecutionPlan>) -> Vec<Scan> {
+    let mut scans = Vec::new();
+    let mut waiting = vec![plan.clone()];
+    while let Some(plan) = waiting.pop() {
+        waiting.extend(plan.children().into_iter().rev().cloned());
+        let config = plan
+            .downcast_ref::<DataSourceExec>()
+            .and_then(|scan| scan.data_source().downcast_ref::<FileScanConfig>());
+        let Some(config) = config else { continue };
+        let Some(source) = config.file_source().downcast_ref::<WatchedSource>() else { continue };
+        // One file may be in several partitions.
+        let files: HashSet<_> = config
+            .file_groups
+            .iter()
+            .flat_map(|group| group.files())
+            .map(|file| &file.object_meta.location)
+            .collect();
+        let paths: BTreeSet<PondPath> = files.iter().filter_map(|at| source.path_of(at)).collect();
+        let columns = config.projected_schema().map_or_else(
+            |_| Vec::new(),
+            |schema| schema.fields().iter().map(|field| field.name().clone()).collect(),
+        );
+        scans.push(Scan {
+            paths: paths.into_iter().collect(),
+            files: files.len(),
+            of: source.files(),
+            columns,
+            predicate: source.filter().map(|filter| filter.to_string()),
+            limit: config.limit,
+        });
+    }
+    scans
+}

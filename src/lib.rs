@@ -111,6 +111,7 @@
 pub mod entry;
 pub mod error;
 pub mod glob;
+mod memo;
 pub mod path;
 // storage
 pub mod blob;

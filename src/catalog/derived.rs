@@ -230,7 +230,7 @@ impl Binding {
         let recipe = &file.recipe;
         let reduced;
         let (query, text) = match &recipe.query {
-            Query::Stored(query, text) => (query, text),
+            Query::Stored(query, text) => (&**query, text),
             Query::Reduced(reduction) => {
                 let source = self.require_table(reduction.source()).await?;
                 reduced = reduction.query(&source.schema())?;

@@ -53,7 +53,7 @@ pub struct Recipe {
 #[derive(Debug)]
 pub enum Query {
     /// As a user wrote it.
-    Stored(StoredQuery, String),
+    Stored(Arc<StoredQuery>, String),
     /// Written when the columns of its source are known.
     Reduced(Reduction),
 }

@@ -86,7 +86,7 @@ impl SqlDerived {
             factory: self.name,
             entry_type: self.entry_type,
             aliases,
-            query: Query::Stored(StoredQuery::parse(&sql_query)?, sql_query),
+            query: Query::Stored(StoredQuery::parse_known(&sql_query)?, sql_query),
             refresh: refresh_interval.as_deref().and_then(parse_duration),
         })
     }

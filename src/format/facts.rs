@@ -27,9 +27,9 @@ use datafusion::parquet::arrow::arrow_reader::RowSelection;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::memo::Memo;
 use crate::entry::TableFacts;
 use crate::error::{Error, Result};
+use crate::memo::Memo;
 
 /// The longest text that is kept as a bound.
 const TEXT_BYTES_MAX: usize = 64;

@@ -32,7 +32,6 @@ mod ends;
 mod facts;
 mod inspect;
 mod json;
-mod memo;
 mod merge;
 mod parquet;
 mod policy;

@@ -19,12 +19,12 @@ use object_store::ObjectMeta;
 use object_store::path::Path;
 
 use super::facts::KnownTable;
-use super::memo::Memo;
 use super::statistics;
 use super::stored::StoredTable;
 use super::{TableFormat, TableSource};
 use crate::entry::{NodeId, OplogEntry, Segment};
 use crate::error::{Error, Result};
+use crate::memo::Memo;
 use crate::path::PondPath;
 
 /// Where the blobs of a stored table are.

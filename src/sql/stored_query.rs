@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
+use std::sync::{Arc, LazyLock};
 
 use datafusion::common::TableReference;
 use datafusion::sql::parser::Statement as EngineStatement;
@@ -22,10 +23,14 @@ use super::script::{Script, Source, tokenize};
 use super::statement::Body;
 use super::time_travel::{Moment, PastClause, last_mark, unmarked};
 use crate::error::{Error, Result};
+use crate::memo::Memo;
 use crate::path::PondPath;
 
 /// The catalog that a path may be qualified with: `pond."/dir"."a.series"`.
 const CATALOG: &str = "pond";
+
+/// The bytes of text of which the queries are kept: parsed, they take some thirty times as much.
+const TEXT_BYTES_KEPT: usize = 256 * 1024;
 
 /// A parsed query, and the tables that it names.
 #[derive(Debug, Clone)]
@@ -76,6 +81,17 @@ impl StoredQuery {
         }
         let Finder { named: tables, calls, arguments, .. } = finder;
         Ok(Self { statement: *statement, past, tables, calls, arguments })
+    }
+
+    /// As [`StoredQuery::parse`], of a text that is likely to have been parsed before: a recipe is read
+    /// wherever its node is listed, planned or looked for.
+    ///
+    /// # Errors
+    /// As [`StoredQuery::parse`].
+    pub fn parse_known(text: &str) -> Result<Arc<Self>> {
+        static QUERIES: LazyLock<Memo<String, Arc<StoredQuery>>> =
+            LazyLock::new(|| Memo::new(TEXT_BYTES_KEPT, String::len));
+        QUERIES.get_or_try_insert(text.to_owned(), || Self::parse(text).map(Arc::new))
     }
 
     /// Returns the statement, in which what is read of the past is still to be named.

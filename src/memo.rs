@@ -11,7 +11,7 @@ use crate::error::Result;
 /// Two generations instead of a list in the order of use: when the young one is full, it becomes the
 /// old one, and what was not used since the last time is gone.
 #[derive(Debug)]
-pub(super) struct Memo<K, V> {
+pub(crate) struct Memo<K, V> {
     /// What an entry counts for.
     weigh: fn(&K) -> usize,
     /// The most that a generation may weigh.
@@ -27,14 +27,14 @@ struct Generations<K, V> {
 }
 
 impl<K: Eq + Hash, V: Clone> Memo<K, V> {
-    pub(super) fn new(weight: usize, weigh: fn(&K) -> usize) -> Self {
+    pub(crate) fn new(weight: usize, weigh: fn(&K) -> usize) -> Self {
         let generations =
             Generations { young: HashMap::new(), young_weight: 0, old: HashMap::new() };
         Self { weigh, generation_weight: weight / 2, generations: Mutex::new(generations) }
     }
 
     /// Returns what is kept for `key`, or makes and keeps it. Two threads may both make it.
-    pub(super) fn get_or_try_insert(&self, key: K, make: impl FnOnce() -> Result<V>) -> Result<V> {
+    pub(crate) fn get_or_try_insert(&self, key: K, make: impl FnOnce() -> Result<V>) -> Result<V> {
         let kept = self.get(&key);
         if let Some(value) = kept {
             return Ok(value);

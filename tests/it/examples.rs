@@ -54,21 +54,27 @@ fn scripts() -> Vec<PathBuf> {
     scripts
 }
 
+/// Returns the command that a script says it is run by, or the plain one.
+fn command_of(name: &str, text: &str) -> String {
+    let said = text.lines().find_map(|line| line.strip_prefix("--     pond "));
+    match said {
+        Some(command) => format!("pond {command}"),
+        None => format!("pond sql -f sql-examples/{name}"),
+    }
+}
+
 /// Each line a script says it prints (`-->…`) is printed, and no other.
 #[test]
 fn sql_examples_print_what_they_say() {
     for script in scripts() {
         let name = script.file_name().unwrap().to_str().unwrap();
         let dir = checkout();
-        let output = bash(dir.path())
-            .args(["-c", &format!("pond sql -f sql-examples/{name}")])
-            .output()
-            .unwrap();
+        let text = fs::read_to_string(&script).unwrap();
+        let output = bash(dir.path()).args(["-c", &command_of(name, &text)]).output().unwrap();
         let errors = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success(), "{name}: {errors}");
         let printed = String::from_utf8(output.stdout).unwrap();
         let printed: Vec<&str> = printed.lines().filter(|line| !line.is_empty()).collect();
-        let text = fs::read_to_string(&script).unwrap();
         let said: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("-->")).collect();
         assert_eq!(
             printed.join("\n"),

@@ -400,10 +400,11 @@ pub(crate) async fn plan_made(binding: &Arc<Binding>, change: &Change) -> Result
         let names = children.map_ok(|child| path.child(&child.name));
         tables = names.try_collect().await?;
     }
+    let verb = if change.status == "altered" { "altered" } else { "made" };
     for table in tables {
-        let made = binding.require_table(&table).await;
-        made.map_err(|error| {
-            error.in_context(&format!("'{table}' is broken"), &format!("'{path}' cannot be made"))
+        let planned = binding.require_table(&table).await;
+        planned.map_err(|error| {
+            error.in_context(&format!("'{table}' is broken"), &format!("'{path}' cannot be {verb}"))
         })?;
     }
     Ok(())

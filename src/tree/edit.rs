@@ -354,16 +354,21 @@ impl Edit {
             found.push(path.clone());
         }
         let dependents = self.tree.lineage(self.transaction.view()).dependents(&found)?;
+        let remove = |edit: &mut Self, path: &PondPath| edit.transaction.remove(path, drop.recursive);
+        for path in &found {
+            // It may have been named twice.
+            self.tree.require(self.transaction.view(), path).await?;
+            remove(self, path)?;
+        }
         if !drop.cascade && !dependents.is_empty() {
             return Err(depended_on(&found, &dependents, drop.recursive));
         }
-        let dependents = dependents.into_iter().map(|(reader, _)| reader);
-        for path in dependents.chain(found) {
-            // It may have been named twice.
-            self.tree.require(self.transaction.view(), &path).await?;
-            self.transaction.remove(&path, drop.recursive)?;
-            changes.push(self.done("dropped", path));
+        let dependents: Vec<PondPath> = dependents.into_iter().map(|(reader, _)| reader).collect();
+        for path in &dependents {
+            remove(self, path)?;
         }
+        let dropped = dependents.into_iter().chain(found);
+        changes.extend(dropped.map(|path| self.done("dropped", path)));
         Ok(changes)
     }
 
@@ -718,10 +723,10 @@ impl Edit {
     }
 }
 
-/// Makes the error for nodes that others read.
 /// Most names in one error.
 const NAMED_MAX: usize = 10;
 
+/// Makes the error for nodes that others read.
 fn depended_on(paths: &[PondPath], dependents: &[(PondPath, PondPath)], recursive: bool) -> Error {
     let quoted = |path: &PondPath| format!("'{path}'");
     let reads = |(reader, read): &(PondPath, PondPath)| format!("'{reader}' reads '{read}'");

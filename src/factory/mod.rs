@@ -175,6 +175,16 @@ impl OptionKind {
         }
     }
 
+    /// Returns how a value is written, where that is not plain.
+    fn example(self) -> Option<&'static str> {
+        match self {
+            Self::Duration => Some("as in '1h', '90 minutes' or 'PT1H'"),
+            Self::Texts => Some("as in ('a', 'b')"),
+            Self::PondPaths => Some("as in '/a.series', or a map of names to paths"),
+            _ => None,
+        }
+    }
+
     /// Returns `value` in the kind's own JSON type, or `None` if it does not fit.
     fn coerce(self, value: &Value) -> Option<Value> {
         match (self, value) {
@@ -262,7 +272,8 @@ impl Config {
                     spec.name,
                     factory.name(),
                     spec.kind.describe()
-                )));
+                ))
+                .with_hint_opt(spec.kind.example().map(str::to_owned)));
             };
             if config.insert(spec.name.to_owned(), value).is_some() {
                 return Err(Error::invalid(format!("option '{}' is given twice", spec.name)));

@@ -354,7 +354,8 @@ impl Edit {
             found.push(path.clone());
         }
         let dependents = self.tree.lineage(self.transaction.view()).dependents(&found)?;
-        let remove = |edit: &mut Self, path: &PondPath| edit.transaction.remove(path, drop.recursive);
+        let remove =
+            |edit: &mut Self, path: &PondPath| edit.transaction.remove(path, drop.recursive);
         for path in &found {
             // It may have been named twice.
             self.tree.require(self.transaction.view(), path).await?;

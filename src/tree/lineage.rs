@@ -133,18 +133,23 @@ impl Lineage<'_> {
         Ok(walk.order)
     }
 
-    /// Checks that nothing at or below `path` needs itself.
+    /// Checks that nothing at or below `path`, or what it is a link to, needs itself. A link within a
+    /// directory that got its path is left to whoever reads through it.
     ///
     /// # Errors
     /// As [`Lineage::order`].
     pub fn check(&self, path: &PondPath) -> Result<()> {
-        let Located::Found(entry) = self.snapshot.locate(path)? else { return Ok(()) };
+        let (at, entry) = match self.snapshot.follow(path) {
+            Ok((at, Located::Found(entry))) => (at, entry),
+            // It may lead into a dynamic directory, or nowhere.
+            _ => return self.order(path).map(drop),
+        };
         if entry.dynamic_factory().is_some() || entry.entry_type != EntryType::Directory {
-            // A new file may be what a glob, or a path that led nowhere, now leads to.
-            return self.order(path).map(drop);
+            return self.order(&at).map(drop);
         }
+        let directory = self.snapshot.path_of(entry.node_id)?.unwrap_or(at);
         for (below, _) in self.snapshot.dynamic_nodes()? {
-            if below.starts_with(path) {
+            if below.starts_with(&directory) {
                 self.order(&below)?;
             }
         }

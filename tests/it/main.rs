@@ -5,6 +5,7 @@ mod cli;
 mod concurrency;
 mod contract;
 mod crash;
+mod cycles;
 mod damage;
 mod derived;
 mod embed;

@@ -9,8 +9,8 @@
 //! A key stands for one node in one version of its recipe. An answer is published by the rename that
 //! puts its `.json` in place, when its files are whole and synced: a reader sees the one before or
 //! the one after. Files that no answer names are removed by whoever publishes next, after a grace
-//! time for those who planned with them; an answer that nobody has made anew for long goes, too.
-//! So the cache holds about what the nodes show, once.
+//! time for those who planned with them, and so are answers of nodes that are gone, or have another
+//! recipe; `pond gc` does the same. So the cache holds about what the nodes show, once.
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
@@ -26,21 +26,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::blob::{BlobFile, Blobs};
 use crate::entry::{NodeId, TableFacts, now_micros};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::{KnownTable, TableFormat, TableSource, stored_table};
 use crate::path::PondPath;
 use crate::store::{Durability, Staged, create_dirs, keep, list_dir};
 
 /// How long files stay that no answer names any more: queries that were planned with them may run.
 const FILES_GRACE: Duration = Duration::from_secs(600);
-/// How long an answer stays that is not made anew: its node may be gone, or have another recipe.
-const ANSWER_DAYS_MAX: u64 = 30;
+/// How long to wait for somebody else who makes an answer anew.
+const LOCK_WAIT: Duration = Duration::from_secs(60);
 /// How long to wait between two attempts at a lock.
 const LOCK_POLL: Duration = Duration::from_millis(10);
 /// How many answers are held ready in memory.
 const READY_MAX: usize = 256;
 /// Changes whenever [`Answer`] does.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Where derived files of a pond are kept.
 #[derive(Debug, Default)]
@@ -55,6 +55,8 @@ pub struct Answer {
     format: u32,
     /// Where the node was.
     pub path: String,
+    /// The node, and the version of its recipe.
+    pub made: (NodeId, i64),
     /// When its rows were read from the sources, microseconds since 1970 UTC.
     pub built_at: i64,
     /// When it was last known to be what the sources say.
@@ -70,6 +72,8 @@ pub struct Answer {
 /// One content that an answer was made from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SourceVersion {
+    /// The node that reads it, and what the recipe calls it.
+    pub read_as: (NodeId, String),
     /// The node.
     pub node: NodeId,
     /// Version of its content, or of its recipe.
@@ -120,13 +124,14 @@ impl Answer {
     /// Makes an answer that is as of now.
     pub fn new(
         path: &PondPath,
+        made: (NodeId, i64),
         txn: i64,
         sources: Option<Vec<SourceVersion>>,
         files: Vec<AnswerFile>,
     ) -> Self {
         let now = now_micros();
         let path = path.to_string();
-        Self { format: FORMAT, path, built_at: now, checked_at: now, txn, sources, files }
+        Self { format: FORMAT, path, made, built_at: now, checked_at: now, txn, sources, files }
     }
 
     /// Returns the same answer, known to be what the sources say now.
@@ -258,7 +263,7 @@ impl Cache {
     /// Waits for the right to make an answer anew.
     ///
     /// # Errors
-    /// `Io`.
+    /// `Conflict` if somebody has it for longer than a minute; `Io`.
     pub async fn lock(&self, key: &str) -> Result<AnswerLock> {
         let dir = self.derived().ok_or_else(|| Error::invalid("the pond has no cache"))?;
         let path = dir.join(format!("{key}.lock"));
@@ -266,21 +271,35 @@ impl Cache {
         create_dirs(&dir, Durability::Process).map_err(failed)?;
         let file =
             File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+        let until = tokio::time::Instant::now() + LOCK_WAIT;
         loop {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(AnswerLock(file)),
                 Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(failed(error.into())),
             }
+            if tokio::time::Instant::now() >= until {
+                return Err(Error::new(
+                    ErrorKind::Conflict,
+                    format!("'{}' is held by another process for long", path.display()),
+                ));
+            }
             tokio::time::sleep(LOCK_POLL).await;
         }
     }
 
-    /// Puts an answer in the place of the one before, and removes what nothing needs any more.
+    /// Puts an answer in the place of the one before, and removes what nothing needs any more:
+    /// `is_wanted` says whether a node is there, in this version of its recipe.
     ///
     /// # Errors
     /// `Io`.
-    pub fn publish(&self, key: &str, answer: &Answer, _lock: &AnswerLock) -> Result<()> {
+    pub fn publish(
+        &self,
+        key: &str,
+        answer: &Answer,
+        _lock: &AnswerLock,
+        is_wanted: impl Fn(NodeId, i64) -> bool,
+    ) -> Result<()> {
         let dir = self.derived().ok_or_else(|| Error::invalid("the pond has no cache"))?;
         let path = dir.join(format!("{key}.json"));
         let failed = |error| Error::io(path.display(), error);
@@ -290,7 +309,7 @@ impl Cache {
         staged.file().write_all(text.as_bytes()).map_err(failed)?;
         staged.publish_as(path.clone(), true).map_err(failed)?;
         // The next one to publish tries again.
-        let _ = self.sweep();
+        let _ = self.sweep(is_wanted);
         Ok(())
     }
 
@@ -327,28 +346,33 @@ impl Cache {
         Ok(answers)
     }
 
-    /// Removes files that no answer names, and answers that are long forgotten.
-    fn sweep(&self) -> Result<()> {
-        let (Some(dir), Some(files)) = (self.derived(), self.files()?) else { return Ok(()) };
+    /// Removes answers of nodes that are not wanted, and files that no answer names. Returns how many
+    /// bytes they had.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn sweep(&self, is_wanted: impl Fn(NodeId, i64) -> bool) -> Result<u64> {
+        let (Some(dir), Some(files)) = (self.derived(), self.files()?) else { return Ok(0) };
         let age = |modified: SystemTime| modified.elapsed().unwrap_or_default();
         let mut named = std::collections::HashSet::new();
+        let mut freed = 0;
         for (key, answer) in self.answers()? {
-            let checked = u64::try_from(answer.checked_at).unwrap_or_default();
-            let checked = SystemTime::UNIX_EPOCH + Duration::from_micros(checked);
-            if age(checked) > Duration::from_secs(ANSWER_DAYS_MAX * 24 * 3600) {
-                for ending in ["json", "lock"] {
-                    let _ = std::fs::remove_file(dir.join(format!("{key}.{ending}")));
-                }
+            let (node, version) = answer.made;
+            if is_wanted(node, version) {
+                named.extend(answer.files.into_iter().map(|file| file.sha256));
                 continue;
             }
-            named.extend(answer.files.into_iter().map(|file| file.sha256));
+            for ending in ["json", "lock"] {
+                let _ = std::fs::remove_file(dir.join(format!("{key}.{ending}")));
+            }
         }
-        for BlobFile { sha256, path, modified, .. } in files.list()? {
+        for BlobFile { sha256, path, modified, size_bytes } in files.list()? {
             let is_named = sha256.is_some_and(|sha256| named.contains(&sha256));
             if !is_named && age(modified) > FILES_GRACE {
+                freed += size_bytes;
                 let _ = std::fs::remove_file(path);
             }
         }
-        Ok(())
+        Ok(freed)
     }
 }

@@ -36,9 +36,10 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
 use datafusion::common::TableReference;
+use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::TableType;
+use datafusion::logical_expr::{LogicalPlanBuilder, TableType};
 use futures::{StreamExt, TryStreamExt};
 
 use crate::entry::EntryType;
@@ -109,6 +110,8 @@ struct Listed {
 struct Pinned {
     snapshot: Arc<Snapshot>,
     root: Arc<dyn Directory>,
+    /// Whether it is looked at from later.
+    is_past: bool,
 }
 
 /// Names by directory.
@@ -134,7 +137,7 @@ impl Binding {
         let listed = Listed { snapshot: Some(snapshot.clone()), tables: None };
         Arc::new(Self {
             tree,
-            pinned: Some(Pinned { snapshot, root }),
+            pinned: Some(Pinned { snapshot, root, is_past: false }),
             directory: Some(directory),
             aliases,
             is_stored: false,
@@ -195,7 +198,12 @@ impl Binding {
     /// Finds the tree in which `path` is to be looked up: the statement's, unless the path names the
     /// past.
     pub(crate) async fn in_time(&self, path: &PondPath) -> Result<InTime> {
-        self.tree.in_time(self.snapshot().await?, path).await
+        let place = self.tree.in_time(self.snapshot().await?, path).await?;
+        Ok(match &self.pinned {
+            // The root may be one of the past, in which what is live does not open.
+            Some(pinned) if place.at.is_none() => InTime { root: pinned.root.clone(), ..place },
+            _ => place,
+        })
     }
 
     /// Returns the absolute path that `text` means.
@@ -261,6 +269,7 @@ impl Binding {
             return opened.as_ref().ok().cloned();
         }
         if let (Some(pinned), Some(plans)) = (&self.pinned, &self.derived.reading.plans)
+            && !self.derived.is_shared(path)
             && let Some(table) = plans.get(pinned.snapshot.txn(), path)
         {
             self.mark_used();
@@ -304,6 +313,15 @@ impl Binding {
             Some(Err(error)) => Err(error.restate()),
             _ => Err(Error::not_found(format!("'{path}' does not exist"))),
         }
+    }
+
+    /// Checks that the table at `path` can be read, as far as that is known without doing so.
+    pub(crate) async fn check_table(self: &Arc<Self>, path: &PondPath) -> Result<()> {
+        let table = self.require_table(path).await?;
+        let scan = LogicalPlanBuilder::scan(path.as_str(), provider_as_source(table), None)?;
+        let state = (self.session)(self, true)?;
+        state.create_physical_plan(&scan.build()?).await?;
+        Ok(())
     }
 
     async fn open(

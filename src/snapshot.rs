@@ -278,6 +278,13 @@ impl Snapshot {
         Ok(nodes)
     }
 
+    /// Whether a node is in the tree, in this version of its content.
+    pub fn has_version(&self, node: NodeId, version: i64) -> bool {
+        let located = self.path_of(node).ok().flatten().map(|path| self.locate(&path));
+        matches!(located, Some(Ok(Located::Found(entry)))
+            if entry.node_id == node && entry.version == version)
+    }
+
     /// Finds where `path` leads; symlinks are followed but for the last name.
     ///
     /// # Errors

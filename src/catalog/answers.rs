@@ -14,7 +14,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use datafusion::arrow::datatypes::{DataType, Schema};
+use datafusion::arrow::datatypes::{DataType, FieldRef, Schema};
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::view::ViewTable;
 use datafusion::common::Result as EngineResult;
@@ -31,9 +31,10 @@ use super::increment::Increment;
 use super::plans::Plans;
 use crate::blob::Blobs;
 use crate::cache::{Answer, AnswerFile, Ready, SourceVersion};
-use crate::entry::EntryType;
+use crate::entry::{EntryType, NodeId};
 use crate::error::{Error, Result};
 use crate::factory::derived::Derived;
+use crate::factory::{Config, OptionKind};
 use crate::format::{EncodedTable, detect_temporal};
 use crate::keep::Upkeep;
 use crate::path::PondPath;
@@ -98,7 +99,10 @@ impl Binding {
             }
             _ => true,
         };
-        (ready.answer.is_fresh(interval) && !is_broken()).then(|| self.used(file, ready))
+        // A statement does not see what was committed after it began.
+        let is_later = ready.answer.txn > file.cx.snapshot.txn();
+        let serves = ready.answer.is_fresh(interval) && !is_later && !is_broken();
+        serves.then(|| self.used(file, ready))
     }
 
     /// Remembers what a statement has read of `file`, and returns its rows.
@@ -121,6 +125,9 @@ impl Binding {
             return Ok(live);
         }
         let Some(key) = file.answer_key() else { return Ok(live) };
+        if self.kept(file).is_some_and(|ready| ready.answer.txn > file.cx.snapshot.txn()) {
+            return Ok(live);
+        }
         let dir = self.tree.pond().dir();
         match self.make(file, &key, &live, Some(interval)).await {
             Ok(ready) => {
@@ -178,7 +185,9 @@ impl Binding {
         let sources = self.sources_of(file, &plan).map_err(Failure::Query)?;
         let before = before.filter(|_| interval.is_some());
         let answer = self.next(file, &files, before, plan, sources).await?;
-        cache.publish(key, &answer, &lock).map_err(Failure::Cache)?;
+        let snapshot = &file.cx.snapshot;
+        let is_wanted = |node, version| snapshot.has_version(node, version);
+        cache.publish(key, &answer, &lock, is_wanted).map_err(Failure::Cache)?;
         let ready = cache.get(key).ok_or_else(|| {
             let path = &file.cx.path;
             Failure::Cache(Error::invalid(format!("the answer of '{path}' is gone")))
@@ -196,15 +205,17 @@ impl Binding {
     ) -> Result<Answer, Failure> {
         let (path, txn) = (&file.cx.path, file.cx.snapshot.txn());
         let state = (self.session)(self, true).map_err(Failure::Query)?;
-        let as_of_now = |files| Answer::new(path, txn, sources.clone(), files);
+        let made = file.cx.made.unwrap_or((NodeId::ROOT, 0));
+        let as_of_now = |files| Answer::new(path, made, txn, sources.clone(), files);
         if let Some(Ready { answer, table }) = before
+            && has_columns(&table, &plan)
             && answer.sources.is_some()
             && let Some(now) = &sources
         {
             if answer.sources == sources {
                 return Ok(answer.checked(txn));
             }
-            let increment = self.increment(file, &plan, &answer, now);
+            let increment = self.increment(file, &plan, &answer, now).await;
             match increment.map_err(Failure::Query)? {
                 Some(Increment::Rows(new)) if answer.files.len() < FILES_MAX => {
                     let added = self.write(file, files, &state, new).await?;
@@ -252,12 +263,14 @@ impl Binding {
         };
         let plan = state.create_physical_plan(&plan).await.map_err(engine)?;
         let rows = execute_stream(plan, state.task_ctx()).map_err(engine)?;
-        let mut encoded = EncodedTable::new(rows, temporal.as_deref()).map_err(Failure::Query)?;
+        // What fails from here on may be the query, or rows that cannot be kept: without a cache it
+        // will tell.
+        let mut encoded = EncodedTable::new(rows, temporal.as_deref()).map_err(Failure::Cache)?;
         let mut writer = files.writer();
-        while let Some(bytes) = encoded.next().await.map_err(Failure::Query)? {
+        while let Some(bytes) = encoded.next().await.map_err(Failure::Cache)? {
             writer.write(bytes).await.map_err(Failure::Cache)?;
         }
-        let facts = encoded.finish().map_err(Failure::Query)?;
+        let facts = encoded.finish().map_err(Failure::Cache)?;
         let stored = writer.finish(true).await.map_err(Failure::Cache)?;
         Ok(AnswerFile { sha256: stored.sha256, size: stored.size, facts })
     }
@@ -266,7 +279,9 @@ impl Binding {
     /// ones: files of the host, what the clock says.
     fn sources_of(&self, file: &Derived, plan: &LogicalPlan) -> Result<Option<Vec<SourceVersion>>> {
         let snapshot = &file.cx.snapshot;
-        if !file.recipe.query.is_settled() || !is_settled(plan)? {
+        // A node that is computed once and shared hides its plan.
+        let hides = !self.derived.shared.lock().expect("never poisoned").is_empty();
+        if hides || !file.recipe.query.is_settled() || !is_settled(plan)? {
             return Ok(None);
         }
         let lineage = self.tree.lineage(snapshot);
@@ -284,19 +299,34 @@ impl Binding {
                     return Ok(None);
                 }
                 for (path, entry) in read.nodes {
-                    if !seen.insert(entry.node_id) {
-                        continue;
-                    }
-                    let (node, version) = (entry.node_id, entry.version);
-                    let mut source = SourceVersion { node, version, files: Vec::new() };
+                    let mut source = SourceVersion {
+                        read_as: (reader.node_id, read.named.path.to_string()),
+                        node: entry.node_id,
+                        version: entry.version,
+                        files: Vec::new(),
+                    };
                     if let Some(factory) = entry.dynamic_factory() {
-                        if self.tree.factories().require(factory)?.is_live() {
+                        let factory = self.tree.factories().require(factory)?;
+                        let config =
+                            Config::from_json(entry.content.as_deref().unwrap_or_default())?;
+                        if factory.is_live() || !factory.is_settled(&config) {
                             return Ok(None);
                         }
-                        // What it showed is what its own answer says, if it keeps one.
-                        match self.derived.used.lock().expect("never poisoned").get(&path) {
-                            Some(files) => source.files = files.clone(),
-                            None => waiting.push(entry),
+                        let keeps = factory.options().iter().any(|option| {
+                            option.kind == OptionKind::Duration
+                                && config.text(option.name).is_some()
+                        });
+                        if keeps {
+                            // What it showed is what its own answers say.
+                            let used = self.derived.used.lock().expect("never poisoned");
+                            let below = used.iter().filter(|(used, _)| used.starts_with(&path));
+                            source.files = below.flat_map(|(_, files)| files.clone()).collect();
+                            source.files.sort();
+                            if source.files.is_empty() {
+                                return Ok(None);
+                            }
+                        } else if seen.insert(entry.node_id) {
+                            waiting.push(entry);
                         }
                     }
                     sources.insert(source);
@@ -305,6 +335,13 @@ impl Binding {
         }
         Ok(Some(sources.into_iter().collect()))
     }
+}
+
+/// Whether an answer has the columns of a plan: a source may have got others since.
+fn has_columns(answer: &Arc<dyn TableProvider>, plan: &LogicalPlan) -> bool {
+    let (kept, wanted) = (answer.schema(), plan.schema().as_arrow());
+    let column = |field: &FieldRef| (field.name().clone(), field.data_type().clone());
+    kept.fields().iter().map(column).eq(wanted.fields().iter().map(column))
 }
 
 /// Returns the plan of a table that is one.

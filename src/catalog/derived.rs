@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::view::ViewTable;
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::datasource::provider_as_source;
@@ -53,12 +54,17 @@ pub(super) struct Statement {
     /// The nodes whose plans depend on the snapshot only.
     settled: Mutex<HashSet<PondPath>>,
     /// The nodes that are computed once and shared.
-    shared: Mutex<HashSet<PondPath>>,
+    pub(super) shared: Mutex<HashSet<PondPath>>,
     /// The files of the answers that were read.
     pub(super) used: Mutex<HashMap<PondPath, Vec<String>>>,
 }
 
 impl Statement {
+    /// Whether a node is computed once and shared.
+    pub(super) fn is_shared(&self, path: &PondPath) -> bool {
+        self.shared.lock().expect("never poisoned").contains(path)
+    }
+
     pub(super) fn new(reading: Reading) -> Self {
         Self { reading, ..Self::default() }
     }
@@ -98,7 +104,10 @@ impl Binding {
     /// Returns the binding to the tree in which `file` was found.
     fn of(self: &Arc<Self>, file: &Derived) -> Result<Arc<Self>> {
         let snapshot = &file.cx.snapshot;
-        if self.pinned.as_ref().is_some_and(|pinned| Arc::ptr_eq(&pinned.snapshot, snapshot)) {
+        let is_ours = |pinned: &Pinned| {
+            Arc::ptr_eq(&pinned.snapshot, snapshot) && pinned.is_past == file.cx.is_past
+        };
+        if self.pinned.as_ref().is_some_and(is_ours) {
             return Ok(self.clone());
         }
         let statement = &self.derived;
@@ -115,7 +124,7 @@ impl Binding {
         let answers = if file.cx.is_past { Answers::None } else { statement.reading.answers };
         let depth = statement.depth + usize::from(file.cx.is_past);
         let binding = Arc::new(Self {
-            pinned: Some(Pinned { snapshot: snapshot.clone(), root }),
+            pinned: Some(Pinned { snapshot: snapshot.clone(), root, is_past: file.cx.is_past }),
             opened: Arc::default(),
             derived: Arc::new(Statement { depth, ..Statement::new(answers.into()) }),
             ..self.sibling()
@@ -171,8 +180,13 @@ impl Binding {
     fn keep_plan(&self, file: &Derived, table: &Arc<dyn TableProvider>) -> Result<()> {
         let Some(plans) = self.derived.reading.plans.as_ref() else { return Ok(()) };
         let (path, snapshot) = (&file.cx.path, &file.cx.snapshot);
-        let is_shared = self.derived.shared.lock().expect("never poisoned").contains(path);
-        if is_shared || file.recipe.refresh.is_some() || !file.recipe.query.is_settled() {
+        // Many copies of one that has many would be far too many.
+        let is_wide = table.get_logical_plan().is_none_or(|plan| scans(&plan) > KEPT_SCANS_MAX);
+        if is_wide
+            || self.derived.is_shared(path)
+            || file.recipe.refresh.is_some()
+            || !file.recipe.query.is_settled()
+        {
             return Ok(());
         }
         let (at, entry) = match snapshot.locate(path)? {
@@ -247,7 +261,11 @@ impl Binding {
         }
         let plan = planned.map_err(|error| inner.explain(error, &state, query))?;
         let path = &file.cx.path;
-        if self.derived.shared.lock().expect("never poisoned").contains(path) {
+        let is_large = expressions(&plan)? > EXPRESSIONS_MAX;
+        if is_large {
+            self.derived.shared.lock().expect("never poisoned").insert(path.clone());
+        }
+        if is_large || self.derived.is_shared(path) {
             return Ok(Arc::new(SharedTable::new(path.clone(), plan)));
         }
         Ok(Arc::new(ViewTable::new(plan, Some(text.clone()))))
@@ -264,11 +282,27 @@ impl Binding {
             suffixes.push(past::suffix(moment(state, &clause.moment).await?));
         }
         name_past(&mut statement, &suffixes);
+        // A stored query means the same to everybody, whatever their session is set to.
+        let mut state = state.clone();
+        let fixed = ConfigOptions::default();
+        let options = state.config_mut().options_mut();
+        options.execution.time_zone = fixed.execution.time_zone;
+        options.sql_parser = fixed.sql_parser;
         let plan = state.statement_to_plan(statement).await?;
+        if let LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Copy(_) = plan {
+            return Err(Error::unsupported("the query makes a table (INTO)")
+                .with_hint("a node shows what its query selects: leave INTO out")
+                .into());
+        }
+        if let Some(name) = plan.get_parameter_names()?.into_iter().next() {
+            return Err(Error::invalid(format!("the query has a parameter, '{name}'"))
+                .with_hint("a stored query has none: write the value")
+                .into());
+        }
         // So that the types of its columns are the final ones.
         let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
         unique_columns(&plan)?;
-        flattened(plan, state)
+        flattened(plan, &state)
     }
 
     /// Says why a query could not be planned: first of all, because of a path.
@@ -284,6 +318,39 @@ impl Binding {
             .find_map(|table| self.error_of(table));
         of_path.unwrap_or(explained)
     }
+}
+
+/// Most scans of a plan that is kept for later statements.
+const KEPT_SCANS_MAX: usize = 4;
+
+/// A plan with an expression of more parts than this is not put in line: merging filters with
+/// projections may double it with every level.
+const EXPRESSIONS_MAX: usize = 2000;
+
+fn scans(plan: &LogicalPlan) -> usize {
+    let mut scans = 0;
+    let _ = plan.apply(|node| {
+        scans += usize::from(matches!(node, LogicalPlan::TableScan(_)));
+        Ok(TreeNodeRecursion::Continue)
+    });
+    scans
+}
+
+/// Returns the size of the largest expression of a plan.
+fn expressions(plan: &LogicalPlan) -> EngineResult<usize> {
+    let mut largest = 0;
+    plan.apply(|node| {
+        node.apply_expressions(|expr| {
+            let mut size = 0;
+            expr.apply(|_| {
+                size += 1;
+                Ok(TreeNodeRecursion::Continue)
+            })?;
+            largest = largest.max(size);
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })?;
+    Ok(largest)
 }
 
 /// Merges the filters and projections of a plan with those that it was put over: a chain of nodes is as

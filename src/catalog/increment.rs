@@ -36,8 +36,8 @@ pub(super) enum Increment {
 
 impl Binding {
     /// Returns what of an answer to `plan` has to be computed; `None` for all of it.
-    pub(super) fn increment(
-        &self,
+    pub(super) async fn increment(
+        self: &Arc<Self>,
         file: &Derived,
         plan: &LogicalPlan,
         answer: &Answer,
@@ -46,7 +46,9 @@ impl Binding {
         let Some(before) = answer.sources.as_deref() else { return Ok(None) };
         let Some((series, since)) = self.grown(file, before, sources)? else { return Ok(None) };
         let Some(shape) = Shape::of(plan)? else { return Ok(None) };
-        let Some(path) = self.path_of_scan(file, shape.scan, &series)? else { return Ok(None) };
+        let Some(path) = self.path_of_scan(file, shape.scan, &series).await? else {
+            return Ok(None);
+        };
         let columns = shape.scan.source.schema();
         let versions = since + 1..=series.version;
         let snapshot = &file.cx.snapshot;
@@ -82,18 +84,25 @@ impl Binding {
     }
 
     /// Returns the path by which `scan` reads `series`, if it does.
-    fn path_of_scan(
-        &self,
+    async fn path_of_scan(
+        self: &Arc<Self>,
         file: &Derived,
         scan: &TableScan,
         series: &OplogEntry,
     ) -> Result<Option<PondPath>> {
         let scanned = source_as_provider(&scan.source)?;
+        // A plan of an earlier statement was made of what that opened.
+        if let Some(path) = file.cx.snapshot.path_of(series.node_id)?
+            && self.table(&path, false).await.is_some_and(|table| Arc::ptr_eq(&table, &scanned))
+        {
+            return Ok(Some(path));
+        }
         let opened = self.opened.lock().expect("never poisoned");
         let path = opened.iter().find_map(|(path, table)| {
             let is_scanned = table.as_ref().is_ok_and(|table| Arc::ptr_eq(table, &scanned));
             is_scanned.then(|| path.clone())
         });
+        drop(opened);
         let Some(path) = path else { return Ok(None) };
         let (path, located) = file.cx.snapshot.follow(&PondPath::parse(&path)?)?;
         let is_series = matches!(located, Located::Found(entry) if entry.node_id == series.node_id);
@@ -183,6 +192,16 @@ fn buckets(
     let (Precision::Exact(min), Precision::Exact(max)) = (new.min_value, new.max_value) else {
         return Ok(None);
     };
+    // A time that does not fit into nanoseconds has no bucket: its rows are in that of null.
+    let fits = |table: &Arc<dyn TableProvider>| {
+        bounds(table).is_some_and(|of| match (&of.min_value, &of.max_value) {
+            (Precision::Exact(min), Precision::Exact(max)) => in_nanos(min) && in_nanos(max),
+            _ => false,
+        })
+    };
+    if !fits(&all) {
+        return Ok(None);
+    }
     for (at, column) in plan.schema().columns().into_iter().enumerate() {
         let Some(bucket) = group_of(plan, at, aggregate) else { continue };
         if !is_bucket(bucket, &aggregate.input, index) {
@@ -204,6 +223,20 @@ fn buckets(
         return Ok(Some(Increment::Buckets { new, others }));
     }
     Ok(None)
+}
+
+/// Whether a time can be told in nanoseconds, with a year to spare for its bucket.
+fn in_nanos(time: &ScalarValue) -> bool {
+    const YEAR: i64 = 366 * 86_400 * 1_000_000_000;
+    let nanos = match time {
+        ScalarValue::TimestampSecond(Some(time), _) => time.checked_mul(1_000_000_000),
+        ScalarValue::TimestampMillisecond(Some(time), _) => time.checked_mul(1_000_000),
+        ScalarValue::TimestampMicrosecond(Some(time), _) => time.checked_mul(1_000),
+        ScalarValue::TimestampNanosecond(Some(time), _) => Some(*time),
+        ScalarValue::Date32(Some(days)) => i64::from(*days).checked_mul(86_400 * 1_000_000_000),
+        _ => None,
+    };
+    nanos.is_some_and(|nanos| (i64::MIN + YEAR..=i64::MAX - YEAR).contains(&nanos))
 }
 
 /// Returns the group expression that an output column of `plan` shows as it is.

@@ -33,7 +33,11 @@ impl Gc {
         let grace = Grace(parse_age(&self.grace)?);
         let format = shell.format()?.unwrap_or_default();
         serve(async {
-            let garbage = shell.open().await?.pond().collect_garbage(grace, self.dry_run).await?;
+            let tree = shell.open().await?;
+            let garbage = tree.pond().collect_garbage(grace, self.dry_run).await?;
+            if !self.dry_run {
+                tree.forget_answers().await?;
+            }
             let bytes: u64 = garbage.iter().map(|file| file.size_bytes).sum();
             let rows = batch(&garbage)?;
             let rows = RecordBatchStreamAdapter::new(rows.schema(), stream::iter([Ok(rows)]));

@@ -48,6 +48,11 @@ pub struct Get {
 
 impl Get {
     pub fn run(self, shell: &Shell) -> Outcome {
+        if shell.format()?.is_some() {
+            return Err(Error::unsupported("get writes files as they are: it takes no --format")
+                .with_hint("pond cat --format csv PATH > FILE writes the rows of one")
+                .into());
+        }
         let complete = query(async {
             let context = PondContext::new(shell.open().await?);
             let (tree, engine) = (context.tree(), context.engine().await?);

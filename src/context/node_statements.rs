@@ -13,7 +13,7 @@ use crate::catalog::{Answers, Binding, Reading};
 use crate::error::{Error, ErrorKind, Result};
 use crate::factory::sql_derived::{SOURCE_ALIASES, sources_option};
 use crate::factory::{Config, Factory, FactoryRef, OptionKind};
-use crate::node::{Freshness, ListFields, Node, lookup, resolve};
+use crate::node::{Directory, Freshness, ListFields, Node, lookup, resolve};
 use crate::path::PondPath;
 use crate::sql::{
     self, AlterNodeChange, CreateNode, Describe, NodeParts, NodeStatement, Show, create_node_sql,
@@ -218,7 +218,15 @@ impl PondContext {
         for path in paths {
             let freshness = match resolve(&root, path).await? {
                 Node::File(file) => file.freshness(),
-                _ => Freshness::Live,
+                Node::Directory(directory) => {
+                    let kept = kept_children(&*directory, path).await?;
+                    if !kept.is_empty() {
+                        found.extend(kept);
+                        continue;
+                    }
+                    Freshness::Live
+                }
+                Node::Symlink(_) => Freshness::Stored,
             };
             let reason = match freshness {
                 Freshness::Stored => "it is static",
@@ -402,12 +410,33 @@ pub(crate) async fn plan_made(binding: &Arc<Binding>, change: &Change) -> Result
     }
     let verb = if change.status == "altered" { "altered" } else { "made" };
     for table in tables {
-        let planned = binding.require_table(&table).await;
+        let planned = binding.check_table(&table).await;
         planned.map_err(|error| {
             error.in_context(&format!("'{table}' is broken"), &format!("'{path}' cannot be {verb}"))
         })?;
     }
-    Ok(())
+    // A source that the query does not use must be there, too.
+    match tree.lineage(&snapshot).broken(&node.entry) {
+        Some(reason) => Err(Error::invalid(format!("'{path}' cannot be {verb}: {reason}"))),
+        None => Ok(()),
+    }
+}
+
+/// Returns the children of a dynamic directory that keep their answers.
+async fn kept_children(directory: &dyn Directory, path: &PondPath) -> Result<Vec<PondPath>> {
+    let mut kept = Vec::new();
+    if directory.read_only().is_none() {
+        return Ok(kept);
+    }
+    let mut children = directory.list(ListFields::NAMES).take(PLANNED_CHILDREN_MAX);
+    while let Some(child) = children.try_next().await? {
+        if let Ok(Some(Node::File(file))) = directory.get(&child.name).await
+            && matches!(file.freshness(), Freshness::Fresh | Freshness::Stale)
+        {
+            kept.push(path.child(&child.name));
+        }
+    }
+    Ok(kept)
 }
 
 /// Makes the paths in options that are relative to `directory` absolute.

@@ -67,6 +67,12 @@ pub trait Factory: Debug + Send + Sync {
         Ok(Vec::new())
     }
 
+    /// Whether the same contents of its sources give the same rows, as far as the configuration tells.
+    fn is_settled(&self, config: &Config) -> bool {
+        let _ = config;
+        false
+    }
+
     /// Completes and checks a configuration before it is stored: relative host paths become
     /// absolute, what is not there is refused.
     async fn prepare(&self, config: Config, cx: &CreateContext) -> Result<Config> {

@@ -167,6 +167,10 @@ impl Factory for SqlDerived {
         self.recipe(config)?.sources()
     }
 
+    fn is_settled(&self, config: &Config) -> bool {
+        self.recipe(config).is_ok_and(|recipe| recipe.query.is_settled())
+    }
+
     async fn prepare(&self, config: Config, _cx: &CreateContext) -> Result<Config> {
         let recipe = self.recipe(&config)?;
         if let Some((alias, _)) = recipe.aliases.iter().find(|(alias, _)| alias.is_empty()) {

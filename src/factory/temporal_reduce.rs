@@ -37,7 +37,7 @@ use crate::sql::StoredQuery;
 pub struct TemporalReduce;
 
 /// What is computed of a column, and the function for it.
-const AGGREGATES: &[&str] = &["avg", "min", "max", "sum", "stddev", "median"];
+const AGGREGATES: &[&str] = &["avg", "min", "max", "sum", "count", "stddev", "median"];
 /// What is computed if nothing is said.
 const DEFAULT_AGGREGATES: &[&str] = &["avg", "min", "max"];
 /// What the source is called in the queries.
@@ -50,11 +50,15 @@ const OPTIONS: &[OptionSpec] = &[
     },
     OptionSpec {
         required: true,
-        ..option("resolutions", OptionKind::Texts, "steps of time: a child for each")
+        ..option(
+            "resolutions",
+            OptionKind::Texts,
+            "steps of time, as 15m, 1h, 1d: a child for each; they begin at 1970-01-01 UTC",
+        )
     },
     OptionSpec {
         default: Some("avg, min, max"),
-        ..option("aggregates", OptionKind::Texts, "avg, min, max, sum, stddev, median")
+        ..option("aggregates", OptionKind::Texts, "avg, min, max, sum, count, stddev, median")
     },
     option("columns", OptionKind::Texts, "the columns to reduce; all numeric ones otherwise"),
     option("group_by", OptionKind::Texts, "columns whose values have rows of their own"),
@@ -130,6 +134,11 @@ impl Reduction {
                     _ => Err(error.context(format!("'{}'", self.source))),
                 }
             })?;
+        if self.options.group_by.contains(&time) {
+            return Err(Error::invalid(format!(
+                "option 'group_by': '{time}' is the time, by which rows are grouped anyway"
+            )));
+        }
         let groups = self.options.group_by.iter().map(find).collect::<Result<Vec<_>>>()?;
         let columns = match self.options.columns.as_slice() {
             [] => schema
@@ -236,8 +245,26 @@ impl Factory for TemporalReduce {
         Ok(vec![SourcePath { path, is_table: true, times: 1 }])
     }
 
+    fn is_settled(&self, _config: &Config) -> bool {
+        true
+    }
+
     async fn prepare(&self, config: Config, _cx: &CreateContext) -> Result<Config> {
+        if config.iter().any(|(_, value)| value.is_object()) {
+            return Err(Error::invalid("temporal_reduce takes one source, without a name")
+                .with_hint("FROM '/sensors/a.series', or source_series_path: /sensors/a.series"));
+        }
         let options: Options = config.parse()?;
+        for (name, words) in [
+            ("aggregates", &options.aggregates),
+            ("columns", &options.columns),
+            ("group_by", &options.group_by),
+        ] {
+            let mut seen = std::collections::HashSet::new();
+            if let Some(twice) = words.iter().find(|word| !seen.insert(*word)) {
+                return Err(Error::invalid(format!("option '{name}': '{twice}' is there twice")));
+            }
+        }
         options.source()?;
         options.children()?;
         for aggregate in &options.aggregates {

@@ -24,6 +24,7 @@
 
 use datafusion::error::DataFusionError;
 use datafusion::sql::parser::DFParserBuilder;
+use datafusion::sql::sqlparser::ast::Ident;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 use serde_json::Value;
@@ -132,7 +133,10 @@ fn create_node(
                 let path = path(parser)?;
                 let is_query = begins_query(&parser.peek_nth_token_ref(1).token);
                 let alias = match !is_query && take(parser, &["AS"]) {
-                    true => Some(parser.parse_identifier()?.value),
+                    true => Some(match parser.parse_identifier()? {
+                        Ident { value, quote_style: None, .. } => value.to_lowercase(),
+                        quoted => quoted.value,
+                    }),
                     false => None,
                 };
                 Ok((path, alias))

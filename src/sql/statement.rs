@@ -1,6 +1,7 @@
 //! A parsed statement, and the printer of `CREATE NODE`.
 
 use datafusion::sql::parser::Statement as EngineStatement;
+use datafusion::sql::sqlparser::keywords::ALL_KEYWORDS;
 use serde_json::Value;
 
 use super::time_travel::{Moment, PastClause};
@@ -124,6 +125,10 @@ pub(crate) fn create_node_sql(node: &NodeParts) -> String {
         .sources
         .iter()
         .map(|(path, alias)| match alias {
+            // As a word of SQL it would not read as a name.
+            Some(alias) if ALL_KEYWORDS.contains(&alias.to_uppercase().as_str()) => {
+                format!("{} AS \"{alias}\"", quote(path))
+            }
             Some(alias) => format!("{} AS {}", quote(path), identifier(alias)),
             None => quote(path),
         })

@@ -38,6 +38,8 @@ pub struct StoredQuery {
     statement: EngineStatement,
     past: Vec<PastClause>,
     tables: Vec<Named>,
+    /// What WITH names.
+    with: HashSet<String>,
     /// Whether table functions are called.
     calls: bool,
     /// Paths that are their arguments, as in `ls('/host')`.
@@ -73,14 +75,15 @@ impl StoredQuery {
             return Err(not_a_query());
         }
         // What WITH names is no table.
-        let (tables, _) = resolve_table_references(&statement, true)?;
+        let (tables, with) = resolve_table_references(&statement, true)?;
+        let with = with.iter().map(|name| name.table().to_owned()).collect();
         let tables = tables.iter().map(|table| unmarked(table.table()).to_owned());
         let mut finder = Finder { tables: tables.collect(), ..Finder::default() };
         if let EngineStatement::Statement(statement) = &*statement {
             let _ = statement.visit(&mut finder);
         }
         let Finder { named: tables, calls, arguments, .. } = finder;
-        Ok(Self { statement: *statement, past, tables, calls, arguments })
+        Ok(Self { statement: *statement, past, tables, with, calls, arguments })
     }
 
     /// As [`StoredQuery::parse`], of a text that is likely to have been parsed before: a recipe is read
@@ -112,7 +115,7 @@ impl StoredQuery {
 
     /// Returns the paths that table functions are called with, as in `ls('/host')`.
     pub fn listed(&self) -> Vec<PondPath> {
-        self.arguments.iter().filter_map(|argument| PondPath::parse(argument).ok()).collect()
+        self.arguments.iter().filter_map(|argument| PondPath::root().join(argument).ok()).collect()
     }
 
     /// Returns how often a table is called `name`.
@@ -189,8 +192,21 @@ pub fn absolute(text: &str, directory: &PondPath, aliases: &[&str]) -> Result<St
     let is_relative = |Named { table, is_bare, .. }: &Named| {
         *is_bare && !table.table().starts_with('/') && !aliases.contains(&table.table())
     };
-    if !query.tables.iter().any(is_relative) {
+    if !query.tables.iter().any(is_relative)
+        && !query.arguments.iter().any(|it| is_relative_text(it))
+    {
         return Ok(text.to_owned());
+    }
+    let ambiguous = query
+        .tables
+        .iter()
+        .find(|named| is_relative(named) && query.with.contains(named.table.table()));
+    if let Some(named) = ambiguous {
+        return Err(Error::invalid(format!(
+            "'{}' is a relative path and a name of WITH",
+            named.table
+        ))
+        .with_hint("rename the latter, or write the path from the root: '/dir/a.series'"));
     }
     let (tokens, _) = tokenize(text);
     let spans: Vec<Span> = tokens.iter().map(|token| token.span).collect();
@@ -216,11 +232,11 @@ pub fn absolute(text: &str, directory: &PondPath, aliases: &[&str]) -> Result<St
     let place = |at: Location| text.len() - source.from(at).len();
     let mut result = String::with_capacity(text.len());
     let mut done = 0;
-    for (number, name) in places.0 {
+    for (number, (name, is_table)) in places.0 {
         let named = query.tables.iter().find(|named| named.table.table() == name);
-        let (Some(span), true) = (spans.get(number), named.is_some_and(is_relative)) else {
-            continue;
-        };
+        let is_path =
+            if is_table { named.is_some_and(is_relative) } else { is_relative_text(&name) };
+        let (Some(span), true) = (spans.get(number), is_path) else { continue };
         let path = directory.join(&name)?;
         result.push_str(&text[done..place(span.start)]);
         result.push_str(&format!("'{}'", path.as_str().replace('\'', "''")));
@@ -230,9 +246,15 @@ pub fn absolute(text: &str, directory: &PondPath, aliases: &[&str]) -> Result<St
     Ok(result)
 }
 
-/// Finds marked names of tables, by the number of their token.
+/// Whether the argument of a table function is a relative path.
+fn is_relative_text(argument: &str) -> bool {
+    !argument.starts_with('/')
+}
+
+/// Finds marked names of tables, and paths that functions are called with, by the number of their
+/// token; and whether it is a table's.
 #[derive(Default)]
-struct Places(BTreeMap<usize, String>);
+struct Places(BTreeMap<usize, (String, bool)>);
 
 impl Visitor for Places {
     type Break = ();
@@ -243,7 +265,13 @@ impl Visitor for Places {
             && let Some((name, number)) = unmarked(&ident.value).split_once(MARK)
             && let Ok(number) = number.parse()
         {
-            self.0.insert(number, name.to_owned());
+            self.0.insert(number, (name.to_owned(), true));
+        }
+        if let Some(argument) = path_of_call(factor)
+            && let Some((name, number)) = argument.split_once(MARK)
+            && let Ok(number) = number.parse()
+        {
+            self.0.insert(number, (name.to_owned(), false));
         }
         ControlFlow::Continue(())
     }
@@ -268,10 +296,9 @@ impl Visitor for Finder {
                 let named = named(name).filter(|named| self.tables.contains(named.table.table()));
                 self.named.extend(named);
             }
-            TableFactor::Table { args: Some(args), .. } => {
+            TableFactor::Table { args: Some(_), .. } => {
                 self.calls = true;
-                let first = args.args.first().and_then(path_argument);
-                self.arguments.extend(first.filter(|path| path.starts_with('/')));
+                self.arguments.extend(path_of_call(factor));
             }
             _ => {}
         }
@@ -300,6 +327,19 @@ fn named(name: &ObjectName) -> Option<Named> {
     };
     let past = last_mark(name).map(|(_, number)| number);
     Some(Named { table, is_bare: parts.len() == 1, past })
+}
+
+/// The table functions whose first argument is a path.
+const PATH_FUNCTIONS: &[&str] = &["ls", "nodes", "history", "lineage"];
+
+/// Returns the path that a table function is called with.
+fn path_of_call(factor: &TableFactor) -> Option<String> {
+    let TableFactor::Table { name, args: Some(args), .. } = factor else { return None };
+    let function = name.0.last()?.as_ident()?.value.to_lowercase();
+    if !PATH_FUNCTIONS.contains(&function.as_str()) {
+        return None;
+    }
+    args.args.first().and_then(path_argument)
 }
 
 fn path_argument(argument: &FunctionArg) -> Option<String> {
@@ -349,6 +389,11 @@ mod tests {
 
     #[test]
     fn only_queries_can_be_stored() {
+        let directory = PondPath::parse("/d").unwrap();
+        let listed = absolute("SELECT * FROM ls('sub', recursive => true)", &directory, &[]);
+        assert_eq!(listed.unwrap(), "SELECT * FROM ls('/d/sub', recursive => true)");
+        let both = "WITH \"x.t\" AS (SELECT * FROM \"x.t\") SELECT * FROM \"x.t\"";
+        assert!(absolute(both, &directory, &[]).is_err());
         for text in ["DROP NODE '/a'", "INSERT INTO t SELECT 1", "SELECT 1; SELECT 2", "SELEC 1"] {
             assert!(StoredQuery::parse(text).is_err(), "{text}");
         }

@@ -351,14 +351,16 @@ impl Edit {
                 }
                 result => result?,
             };
-            found.push(path.clone());
+            // One may be named twice, or lie below another.
+            if !found.iter().any(|other| path.starts_with(other)) {
+                found.retain(|other: &PondPath| !other.starts_with(path));
+                found.push(path.clone());
+            }
         }
         let dependents = self.tree.lineage(self.transaction.view()).dependents(&found)?;
         let remove =
             |edit: &mut Self, path: &PondPath| edit.transaction.remove(path, drop.recursive);
         for path in &found {
-            // It may have been named twice.
-            self.tree.require(self.transaction.view(), path).await?;
             remove(self, path)?;
         }
         if !drop.cascade && !dependents.is_empty() {
@@ -591,6 +593,7 @@ impl Edit {
             Some(_) => self.tree.past_root(source.clone()),
             None => self.tree.root(source.clone()),
         };
+        let written = from;
         let (from, located) = source.follow(from)?;
         let entry = match (located, at) {
             (Located::Found(entry), _) => entry,
@@ -604,7 +607,15 @@ impl Edit {
             (_, Some(at)) => return Err(past::was_not_there(&from, at)),
             (_, None) => return Err(crate::node::not_found(&root, &from).await),
         };
-        if at.is_none() && to.starts_with(&from) && entry.entry_type == EntryType::Directory {
+        // Links may lead there, too.
+        let real = match self.transaction.view().locate(to)? {
+            Located::Missing { at, names, .. } => {
+                names.iter().fold(at, |path, name| path.child(name))
+            }
+            _ => self.transaction.view().follow(to).map_or_else(|_| to.clone(), |(real, _)| real),
+        };
+        let into_itself = to.starts_with(written) || real.starts_with(&from);
+        if at.is_none() && into_itself && entry.entry_type == EntryType::Directory {
             return Err(Error::invalid(format!("'{from}' cannot be copied into itself")));
         }
         self.checked(to, |edit| edit.try_copy(&source, &entry, to))?;

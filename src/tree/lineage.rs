@@ -148,10 +148,12 @@ impl Lineage<'_> {
             return self.order(&at).map(drop);
         }
         let directory = self.snapshot.path_of(entry.node_id)?.unwrap_or(at);
-        for (below, _) in self.snapshot.dynamic_nodes()? {
-            if below.starts_with(&directory) {
-                self.order(&below)?;
-            }
+        let nodes = self.snapshot.dynamic_nodes()?;
+        let (below, others): (Vec<_>, Vec<_>) =
+            nodes.into_iter().partition(|(node, _)| node.starts_with(&directory));
+        // Paths through it may lead elsewhere than before, whoever they are of.
+        for (node, _) in below.into_iter().chain(others) {
+            self.order(&node)?;
         }
         Ok(())
     }

@@ -346,6 +346,120 @@ async fn whatever_the_query_the_answer_is_as_if_there_was_no_cache() {
     }
 }
 
+/// What an answer was made from is told by who reads what, and by all recipes on the way.
+#[tokio::test]
+async fn an_answer_knows_what_it_was_made_from() {
+    let world = World::with_hours(0..2).await;
+    let same = async |node: &str, query: &str| {
+        age(60).await;
+        let (kept, inline) =
+            (world.ask(&format!("SELECT * FROM '{node}'")).await, world.ask(query).await);
+        assert_eq!(sorted(&kept), sorted(&inline), "{node}");
+    };
+    // Two sources that change places.
+    for table in ["a", "b"] {
+        world.ask(&format!("CREATE TABLE '/{table}.table' AS SELECT '{table}' AS v")).await;
+    }
+    let both = "SELECT 'a' AS n, v FROM '/a.table' UNION ALL SELECT 'b', v FROM '/b.table'";
+    kept_as(&world, "/both.series", both).await;
+    same("/both.series", both).await;
+    for (from, to) in [("a", "t"), ("b", "a"), ("t", "b")] {
+        world.ask(&format!("ALTER NODE '/{from}.table' RENAME TO '/{to}.table'")).await;
+    }
+    same("/both.series", both).await;
+    // A live node on the way that reads what no version tells of.
+    world.ask("CREATE VIEW '/commits.table' AS SELECT count(*) AS n FROM pond_log()").await;
+    kept_as(&world, "/kept/commits.series", "SELECT * FROM '/commits.table'").await;
+    same("/kept/commits.series", "SELECT * FROM '/commits.table'").await;
+    world.append(2).await;
+    same("/kept/commits.series", "SELECT * FROM '/commits.table'").await;
+    // A child of a directory, which keeps its own.
+    world.ask("CREATE NODE '/r' FACTORY temporal_reduce FROM '/s.series' REFRESH EVERY '50ms' WITH (resolutions = '1h')").await;
+    let count = "SELECT count(*) AS n FROM '/r/res=1h.series'";
+    kept_as(&world, "/kept/r.series", count).await;
+    same("/kept/r.series", count).await;
+    world.append(3).await;
+    same("/r/res=1h.series", "SELECT date_trunc('hour', timestamp) AS timestamp, avg(k) AS k_avg, min(k) AS k_min, max(k) AS k_max, avg(v) AS v_avg, min(v) AS v_min, max(v) AS v_max, count(*) AS \"count\" FROM '/s.series' GROUP BY 1").await;
+    same("/kept/r.series", count).await;
+}
+
+/// An answer whose columns are others by now is made from all of its sources.
+#[tokio::test]
+async fn new_columns_of_a_source_come_into_an_answer_in_their_place() {
+    let world = World::with_hours(0..1).await;
+    let csv = |name: &str, text: &str| {
+        let file = world.dir.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        let mut put = Command::new(POND);
+        put.arg("--pond").arg(world.dir.path()).arg("put").arg(file).arg("/p.series");
+        assert!(put.output().unwrap().status.success());
+    };
+    csv("1.csv", "timestamp,x\n2026-01-01T00:00:00Z,1.5\n");
+    let query = "SELECT *, x * 100 AS last FROM '/p.series'";
+    kept_as(&world, "/kept.series", query).await;
+    world.ask("CREATE NODE '/r' FACTORY temporal_reduce FROM '/p.series' REFRESH EVERY '50ms' WITH (resolutions = '1d')").await;
+    for day in 1..11 {
+        let kept = world.ask("SELECT * FROM '/kept.series' ORDER BY timestamp").await;
+        assert_eq!(kept, world.ask(&format!("{query} ORDER BY timestamp")).await, "{day}");
+        world.ask("SELECT * FROM '/r/res=1d.series'").await;
+        csv("2.csv", &format!("timestamp,x,y\n2026-01-{day:02}T01:00:00Z,2.5,20.5\n"));
+        age(60).await;
+    }
+}
+
+/// A view over what is live has no past, through whatever it is read.
+#[tokio::test]
+async fn a_view_of_what_is_live_has_no_past() {
+    let world = World::new().await;
+    let host = tempfile::tempdir().unwrap();
+    std::fs::write(host.path().join("a.csv"), "x\n1\n").unwrap();
+    let mount = format!(
+        "CREATE NODE '/h' FACTORY hostmount WITH (directory = '{}')",
+        host.path().display()
+    );
+    world.ask(&mount).await;
+    world.ask("CREATE VIEW '/v.table' AS SELECT * FROM '/h/a.csv'").await;
+    assert!(world.ask("SELECT count(*) AS n FROM '/v.table'").await.contains('1'));
+    let error = world.pond.sql("SELECT * FROM '/v.table@v2'").await.unwrap_err();
+    assert!(error.to_string().contains("has no past"), "{error}");
+}
+
+/// What a session has planned before does not make a diamond a million scans.
+#[tokio::test]
+async fn plans_that_are_kept_do_not_multiply() {
+    let world = World::new().await;
+    world.ask("CREATE TABLE '/l0.table' AS SELECT 1 AS x").await;
+    for level in 1..=20 {
+        let below = level - 1;
+        world.ask(&format!("CREATE VIEW '/l{level}.table' AS SELECT a.x FROM '/l{below}.table' a JOIN '/l{below}.table' b ON a.x = b.x")).await;
+    }
+    for level in [4, 8, 12, 16, 20] {
+        let count = world.ask(&format!("SELECT count(*) AS n FROM '/l{level}.table'")).await;
+        assert!(count.contains("| 1 |"), "{count}");
+    }
+    // Nor do expressions that double with each level.
+    world.ask("CREATE VIEW '/f0.table' AS SELECT 0 AS y").await;
+    for level in 1..=40 {
+        let below = level - 1;
+        world.ask(&format!("CREATE VIEW '/f{level}.table' AS SELECT y + y AS y FROM '/f{below}.table' WHERE y <> 77")).await;
+    }
+    assert!(world.ask("SELECT y FROM '/f40.table'").await.contains("| 0 |"));
+}
+
+/// What is kept of nodes that are gone goes, too.
+#[tokio::test]
+async fn answers_of_dropped_nodes_are_forgotten() {
+    let world = World::with_hours(0..1).await;
+    for node in ["/a.series", "/b.series"] {
+        kept_as(&world, node, "SELECT timestamp, v FROM source").await;
+        world.ask(&format!("SELECT * FROM '{node}'")).await;
+    }
+    world.ask("DROP NODE '/a.series'").await;
+    world.tree.forget_answers().await.unwrap();
+    let kept = world.ask("SELECT path FROM cache()").await;
+    assert!(kept.contains("/b.series") && !kept.contains("/a.series"), "{kept}");
+}
+
 /// Each node of a chain keeps its own answer, and serves it until that is old.
 #[tokio::test]
 async fn each_level_of_a_chain_is_kept_by_itself() {

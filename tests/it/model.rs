@@ -300,7 +300,7 @@ fn followed(tree: &Whole, path: &str) -> Result<(String, String), ()> {
     for _ in 0..40 {
         let at = place(tree, &by)?;
         match tree.get(&at) {
-            Some(Held::Link(target)) => by = joined(parent(&by), target),
+            Some(Held::Link(target)) => by = joined(parent(&at), target),
             _ => return Ok((at, by)),
         }
     }
@@ -366,9 +366,11 @@ fn wanted(tree: &mut Whole, verb: &Verb, past: &[Whole], times: i64) -> Result<(
             }
         }
         Verb::Copy(from, to) => {
-            let (at, by) = followed(tree, from)?;
+            let (at, _) = followed(tree, from)?;
             let held = tree.get(&at).cloned().ok_or(())?;
-            if held == Held::Directory && is_at_or_below(to, &by) {
+            let into_itself = is_at_or_below(to, from)
+                || place(tree, to).is_ok_and(|to| is_at_or_below(&to, &at));
+            if held == Held::Directory && into_itself {
                 return Err(());
             }
             let to = place(tree, to)?;
@@ -390,8 +392,12 @@ fn wanted(tree: &mut Whole, verb: &Verb, past: &[Whole], times: i64) -> Result<(
             let at = place(tree, from)?;
             let held = tree.get(&at).cloned().ok_or(())?;
             if from != to {
-                let to = place(tree, to)?;
-                if is_at_or_below(&to, &at) || tree.contains_key(&to) {
+                let (written, to) = (to, place(tree, to)?);
+                // Also where the text of the path says so, and its links lead out again.
+                let is_link = matches!(held, Held::Link(_));
+                let says_so = !is_link && is_at_or_below(written, from);
+                let into_itself = is_at_or_below(&to, &at) || says_so;
+                if into_itself || tree.contains_key(&to) {
                     return Err(());
                 }
                 make(tree, &to, held)?;

@@ -79,7 +79,7 @@ SELECT depth, path, reads FROM lineage('/logs/all_events.series', 'downstream');
 -->     2 | /logs/trending.table              | /logs/high_priority_alerts.series
 
 -- A query may also name its sources itself, as any query does, and globs, too. CREATE VIEW is short for
--- CREATE NODE … FACTORY sql_derived_table.
+-- CREATE NODE … FACTORY sql_derived_table, or, for a name that ends in .series, sql_derived_series.
 CREATE TABLE '/a.series' AS
 SELECT timestamp, station, temperature FROM '/data/hourly_sensors.series'
 WHERE timestamp = '2025-12-01T12:00:00';

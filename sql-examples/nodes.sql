@@ -20,7 +20,7 @@ SELECT factory, description FROM factories();
 --> sql_derived_table  | a table that is a query over other nodes
 --> temporal_reduce    | a directory that shows a series at several resolutions
 
--- SHOW NODES is the short form of this.
+-- SHOW NODES is the short form of this for one directory; SHOW NODES RECURSIVE, for all below it.
 SELECT path, entry_type, factory, comment FROM nodes() ORDER BY path;
 --> path      | entry_type | factory   | comment
 -->-----------+------------+-----------+-------------------------------

@@ -101,6 +101,14 @@ fn no_such(message: &str, session: &SessionState) -> Option<Error> {
     if let Some(name) = between(message, "Invalid function '", "'") {
         return Some(no_function(name, session));
     }
+    // Around it the engine asks for a report of what is no bug of its own.
+    if let Some(call) = between(message, "given name and argument types '", "'") {
+        let candidates = message.split_once("Candidate functions:").map(|(_, candidates)| {
+            let lines = candidates.lines().map(str::trim).filter(|line| !line.is_empty());
+            format!("there are: {}", lines.take(LISTED_NAMES_MAX).collect::<Vec<_>>().join(", "))
+        });
+        return Some(Error::invalid(format!("there is no {call}")).with_hint_opt(candidates));
+    }
     if let Some(name) = between(message, "table function '", "' not found") {
         let names = session.table_functions().keys().map(String::as_str);
         let hint = match nearest(name, names) {

@@ -192,7 +192,7 @@ fn change_of(before: Option<&OplogEntry>, row: &OplogEntry, first_txn: i64) -> &
         None if row.txn < first_txn && row.version > 1 => "updated",
         None => "created",
         Some(before) if before.version != row.version => match row.entry_type {
-            EntryType::FileSeries => "appended",
+            EntryType::FileSeries if row.dynamic_factory().is_none() => "appended",
             _ => "updated",
         },
         Some(_) => "renamed",

@@ -40,6 +40,7 @@ use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{LogicalPlanBuilder, TableType};
+use datafusion::physical_plan::ExecutionPlan;
 use futures::{StreamExt, TryStreamExt};
 
 use crate::entry::EntryType;
@@ -49,14 +50,12 @@ use crate::glob::Glob;
 use crate::node::{DirEntry, Directory, ListFields, Node, lookup, resolve};
 use crate::path::{PondPath, is_glob};
 use crate::snapshot::Snapshot;
+pub use crate::sql::CATALOG;
 use crate::tree::Tree;
 use crate::tree::past::InTime;
 pub(crate) use answers::{Answers, Reading};
 pub(crate) use derived::moment;
 pub(crate) use plans::Plans;
-
-/// The name of the catalog.
-pub const CATALOG: &str = "pond";
 
 /// How many tables `information_schema` lists.
 pub const LISTED_TABLES_MAX: usize = 10_000;
@@ -315,13 +314,15 @@ impl Binding {
         }
     }
 
-    /// Checks that the table at `path` can be read, as far as that is known without doing so.
-    pub(crate) async fn check_table(self: &Arc<Self>, path: &PondPath) -> Result<()> {
+    /// Plans to read all of the table at `path`, with all functions there are.
+    pub(crate) async fn plan_table(
+        self: &Arc<Self>,
+        path: &PondPath,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         let table = self.require_table(path).await?;
         let scan = LogicalPlanBuilder::scan(path.as_str(), provider_as_source(table), None)?;
         let state = (self.session)(self, true)?;
-        state.create_physical_plan(&scan.build()?).await?;
-        Ok(())
+        Ok(state.create_physical_plan(&scan.build()?).await?)
     }
 
     async fn open(

@@ -14,7 +14,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use datafusion::arrow::datatypes::{DataType, FieldRef, Schema};
+use datafusion::arrow::datatypes::FieldRef;
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::view::ViewTable;
 use datafusion::common::Result as EngineResult;
@@ -35,7 +35,7 @@ use crate::entry::{EntryType, NodeId};
 use crate::error::{Error, Result};
 use crate::factory::derived::Derived;
 use crate::factory::{Config, OptionKind};
-use crate::format::{EncodedTable, detect_temporal};
+use crate::format::{EncodedTable, detect_any_temporal};
 use crate::keep::Upkeep;
 use crate::path::PondPath;
 use crate::snapshot::Located;
@@ -207,16 +207,17 @@ impl Binding {
         let state = (self.session)(self, true).map_err(Failure::Query)?;
         let made = file.cx.made.unwrap_or((NodeId::ROOT, 0));
         let as_of_now = |files| Answer::new(path, made, txn, sources.clone(), files);
+        let mut rows = plan;
         if let Some(Ready { answer, table }) = before
-            && has_columns(&table, &plan)
+            && has_columns(&table, &rows)
             && answer.sources.is_some()
             && let Some(now) = &sources
         {
             if answer.sources == sources {
                 return Ok(answer.checked(txn));
             }
-            let increment = self.increment(file, &plan, &answer, now).await;
-            match increment.map_err(Failure::Query)? {
+            let increment = self.increment(file, &rows, &answer, now).await;
+            let (kept, new) = match increment.map_err(Failure::Query)? {
                 Some(Increment::Rows(new)) if answer.files.len() < FILES_MAX => {
                     let added = self.write(file, files, &state, new).await?;
                     let mut all = answer.files.clone();
@@ -225,21 +226,15 @@ impl Binding {
                     }
                     return Ok(as_of_now(all));
                 }
-                Some(Increment::Rows(new)) => {
-                    let all = joined(path.as_str(), table, None, new).map_err(Failure::Query)?;
-                    let file = self.write(file, files, &state, all).await?;
-                    return Ok(as_of_now(vec![file]));
-                }
-                Some(Increment::Buckets { new, others }) => {
-                    let all = joined(path.as_str(), table, Some(others), new);
-                    let all = all.map_err(Failure::Query)?;
-                    let file = self.write(file, files, &state, all).await?;
-                    return Ok(as_of_now(vec![file]));
-                }
-                None => {}
+                Some(Increment::Rows(new)) => (None, Some(new)),
+                Some(Increment::Buckets { new, others }) => (Some(others), Some(new)),
+                None => (None, None),
+            };
+            if let Some(new) = new {
+                rows = joined(path.as_str(), table, kept, new).map_err(Failure::Query)?;
             }
         }
-        let file = self.write(file, files, &state, plan).await?;
+        let file = self.write(file, files, &state, rows).await?;
         Ok(as_of_now(vec![file]))
     }
 
@@ -252,7 +247,7 @@ impl Binding {
         plan: LogicalPlan,
     ) -> Result<AnswerFile, Failure> {
         let engine = |error: datafusion::error::DataFusionError| Failure::Query(error.into());
-        let temporal = temporal_column(plan.schema().as_arrow());
+        let temporal = detect_any_temporal(plan.schema().as_arrow()).ok();
         let plan = match &temporal {
             Some(time) if file.recipe.entry_type == EntryType::FileSeries => {
                 let sorted =
@@ -372,18 +367,6 @@ fn is_settled(plan: &LogicalPlan) -> EngineResult<bool> {
         })
     })?;
     Ok(settled)
-}
-
-/// Returns the time that rows are kept in the order of: the column called `timestamp`, or else the
-/// first time there is.
-fn temporal_column(schema: &Schema) -> Option<String> {
-    detect_temporal(schema, None).ok().or_else(|| {
-        let is_time = |data_type: &DataType| {
-            matches!(data_type, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64)
-        };
-        let field = schema.fields().iter().find(|field| is_time(field.data_type()))?;
-        Some(field.name().clone())
-    })
 }
 
 /// Gives the columns of a query the types that they have when they are kept, so that a node has the

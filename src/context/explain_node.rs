@@ -13,8 +13,6 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
-use datafusion::datasource::provider_as_source;
-use datafusion::logical_expr::LogicalPlanBuilder;
 use datafusion::physical_plan::displayable;
 
 use super::{Output, PondContext};
@@ -47,11 +45,7 @@ impl PondContext {
         let Some(found) = found else { return Err(place.not_found().await) };
         let mut rows = self.chain(&place).await?;
         if matches!(found, Node::File(_)) {
-            let table = binding.require_table(path).await?;
-            let plan = LogicalPlanBuilder::scan(path.as_str(), provider_as_source(table), None)?;
-            self.lean().complete();
-            let state = self.lean().bound(&binding);
-            let plan = state.create_physical_plan(&plan.build()?).await?;
+            let plan = binding.plan_table(path).await?;
             rows.extend(scans_of(&plan).into_iter().map(scan_row));
             let text = displayable(plan.as_ref()).indent(false).to_string();
             let detail = Some(text.trim_end().to_owned());

@@ -410,7 +410,7 @@ pub(crate) async fn plan_made(binding: &Arc<Binding>, change: &Change) -> Result
     }
     let verb = if change.status == "altered" { "altered" } else { "made" };
     for table in tables {
-        let planned = binding.check_table(&table).await;
+        let planned = binding.plan_table(&table).await;
         planned.map_err(|error| {
             error.in_context(&format!("'{table}' is broken"), &format!("'{path}' cannot be {verb}"))
         })?;

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::entry::EntryType;
 use crate::error::{Error, Result, did_you_mean};
-use crate::format::detect_temporal;
+use crate::format::{detect_any_temporal, detect_temporal};
 use crate::node::{DirEntry, Directory, ListFields, Node};
 use crate::path::PondPath;
 use crate::sql::StoredQuery;
@@ -124,16 +124,11 @@ impl Reduction {
                 Error::invalid(format!("'{}' has no column '{name}'", self.source)).with_hint(hint)
             })
         };
-        let time =
-            detect_temporal(schema, self.options.time_column.as_deref()).or_else(|error| {
-                let is_time =
-                    |kind: &DataType| matches!(kind, DataType::Timestamp(..) | DataType::Date32);
-                let first = schema.fields().iter().find(|field| is_time(field.data_type()));
-                match first {
-                    Some(field) if self.options.time_column.is_none() => Ok(field.name().clone()),
-                    _ => Err(error.context(format!("'{}'", self.source))),
-                }
-            })?;
+        let time = match self.options.time_column.as_deref() {
+            Some(wanted) => detect_temporal(schema, Some(wanted)),
+            None => detect_any_temporal(schema),
+        };
+        let time = time.map_err(|error| error.context(format!("'{}'", self.source)))?;
         if self.options.group_by.contains(&time) {
             return Err(Error::invalid(format!(
                 "option 'group_by': '{time}' is the time, by which rows are grouped anyway"

@@ -71,7 +71,7 @@ pub use series::{
 use stored::StoredTable;
 use table::FileTable;
 use watch::WatchedStore;
-pub use write::{EncodedTable, TableWriter, detect_temporal};
+pub use write::{EncodedTable, TableWriter, detect_any_temporal, detect_temporal};
 
 /// How a file's bytes make rows.
 #[derive(Debug, Clone, PartialEq)]

@@ -270,9 +270,6 @@ pub(super) fn joined<T>(
 /// # Errors
 /// `Invalid` if there is none, or if it is no timestamp or date; the hint names those that are.
 pub fn detect_temporal(schema: &Schema, wanted: Option<&str>) -> Result<String> {
-    let is_time = |data_type: &DataType| {
-        matches!(data_type, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64)
-    };
     let name = wanted.unwrap_or("timestamp");
     let fields = schema.fields();
     let found = fields
@@ -298,4 +295,19 @@ pub fn detect_temporal(schema: &Schema, wanted: Option<&str>) -> Result<String> 
         [other] => format!("name the temporal column: {other}"),
         others => format!("name the temporal column, one of {}", others.join(", ")),
     }))
+}
+
+/// Returns the column called `timestamp` or, without it, the first timestamp or date there is.
+///
+/// # Errors
+/// As [`detect_temporal`], if there is none.
+pub fn detect_any_temporal(schema: &Schema) -> Result<String> {
+    detect_temporal(schema, None).or_else(|error| {
+        let first = schema.fields().iter().find(|field| is_time(field.data_type()));
+        first.map(|field| field.name().clone()).ok_or(error)
+    })
+}
+
+fn is_time(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64)
 }

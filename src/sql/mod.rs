@@ -25,4 +25,4 @@ pub use statement::Statement;
 pub(crate) use statement::{
     AlterNodeChange, Body, CreateNode, Describe, NodeParts, NodeStatement, Show, create_node_sql,
 };
-pub use stored_query::{StoredQuery, absolute};
+pub use stored_query::{CATALOG, StoredQuery, absolute};

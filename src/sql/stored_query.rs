@@ -26,8 +26,8 @@ use crate::error::{Error, Result};
 use crate::memo::Memo;
 use crate::path::PondPath;
 
-/// The catalog that a path may be qualified with: `pond."/dir"."a.series"`.
-const CATALOG: &str = "pond";
+/// The name of the catalog, with which a path may be qualified: `pond."/dir"."a.series"`.
+pub const CATALOG: &str = "pond";
 
 /// The bytes of text of which the queries are kept: parsed, they take some thirty times as much.
 const TEXT_BYTES_KEPT: usize = 256 * 1024;

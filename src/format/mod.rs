@@ -58,6 +58,9 @@ use object_store::ObjectMeta;
 use crate::error::{Error, Result};
 use crate::node::File;
 use crate::path::PondPath;
+pub use csv::{
+    Compression, CsvColumn, CsvOptions, Dialect, Encoding, Layout, OnError, Reject, TimestampFormat,
+};
 pub use ends::optimizer_rules;
 pub use facts::KnownTable;
 pub use inspect::facts_of_parquet;

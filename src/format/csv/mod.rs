@@ -6,12 +6,14 @@
 //! split is first searched for one ([`is_multiline`]), once for as long as it stays what it is. The
 //! search reads the text at the speed of memory; a text that has such a value is read in one piece.
 
+mod options;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::arrow::csv::reader::Format;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use datafusion::config::CsvOptions;
+use datafusion::config::CsvOptions as EngineOptions;
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::error::DataFusionError;
 use futures::stream::TryStreamExt;
@@ -21,6 +23,9 @@ use object_store::path::Path;
 use super::{TableSource, text};
 use crate::error::{Error, Result};
 use crate::path::PondPath;
+pub use options::{
+    Compression, CsvColumn, CsvOptions, Dialect, Encoding, Layout, OnError, Reject, TimestampFormat,
+};
 
 const QUOTE: u8 = b'"';
 
@@ -73,13 +78,13 @@ fn name_columns(path: &PondPath, header: &Schema) -> Result<SchemaRef> {
 }
 
 /// Returns the reader's options.
-pub(super) fn options(delimiter: u8, multiline: bool) -> CsvOptions {
-    CsvOptions {
+pub(super) fn options(delimiter: u8, multiline: bool) -> EngineOptions {
+    EngineOptions {
         has_header: Some(true),
         delimiter,
         quote: QUOTE,
         newlines_in_values: Some(multiline),
-        ..CsvOptions::default()
+        ..EngineOptions::default()
     }
 }
 

@@ -6,6 +6,8 @@
 //! split is first searched for one ([`is_multiline`]), once for as long as it stays what it is. The
 //! search reads the text at the speed of memory; a text that has such a value is read in one piece.
 
+mod detect;
+mod kinds;
 mod options;
 
 use std::collections::HashSet;

@@ -1,4 +1,4 @@
-//! The cache directory: derived files that may be deleted at any moment.
+//! Answers: the rows that derived nodes showed.
 //!
 //! ```text
 //! cache/derived/<key>.json            what is kept of one derived node, and of when
@@ -6,48 +6,32 @@
 //! cache/derived/files/<aa>/<sha256>   its rows: Parquet files, named by their content
 //! ```
 //!
-//! A key stands for one node in one version of its recipe. An answer is published by the rename that
-//! puts its `.json` in place, when its files are whole and synced: a reader sees the one before or
-//! the one after. Files that no answer names are removed by whoever publishes next, after a grace
-//! time for those who planned with them, and so are answers of nodes that are gone, or have another
-//! recipe; `pond gc` does the same. So the cache holds about what the nodes show, once.
+//! A key stands for one node in one version of its recipe. Answers of nodes that are gone, or have
+//! another recipe, are removed by whoever publishes next. So the cache holds about what the nodes
+//! show, once.
 
-use std::collections::HashMap;
-use std::fs::{File, Metadata};
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use datafusion::catalog::TableProvider;
-use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
+use super::{Cache, FILES_GRACE, FileId, Lock, no_cache};
 use crate::blob::{BlobFile, Blobs};
 use crate::entry::{NodeId, TableFacts, now_micros};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::format::{KnownTable, TableFormat, TableSource, stored_table};
 use crate::path::PondPath;
-use crate::store::{Durability, Staged, create_dirs, keep, list_dir};
+use crate::store::{Durability, Staged, keep, list_dir};
 
-/// How long files stay that no answer names any more: queries that were planned with them may run.
-const FILES_GRACE: Duration = Duration::from_secs(600);
 /// How long to wait for somebody else who makes an answer anew.
 const LOCK_WAIT: Duration = Duration::from_secs(60);
-/// How long to wait between two attempts at a lock.
-const LOCK_POLL: Duration = Duration::from_millis(10);
 /// How many answers are held ready in memory.
 const READY_MAX: usize = 256;
 /// Changes whenever [`Answer`] does.
 const FORMAT: u32 = 2;
-
-/// Where derived files of a pond are kept.
-#[derive(Debug, Default)]
-pub struct Cache {
-    dir: Option<PathBuf>,
-    ready: Mutex<HashMap<String, (Stamp, Ready)>>,
-}
 
 /// What a derived node showed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -102,24 +86,6 @@ pub struct Ready {
     pub table: Arc<dyn TableProvider>,
 }
 
-/// What tells one `.json` from the next of that name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    size: u64,
-    modified: Option<SystemTime>,
-}
-
-impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
-        Self { inode: metadata.ino(), size: metadata.len(), modified: metadata.modified().ok() }
-    }
-}
-
-/// The right to make one answer anew; nobody else has it, in this process or another.
-#[derive(Debug)]
-pub struct AnswerLock(#[expect(dead_code, reason = "closing it unlocks")] File);
-
 impl Answer {
     /// Makes an answer that is as of now.
     pub fn new(
@@ -173,21 +139,6 @@ impl AnswerFile {
 }
 
 impl Cache {
-    /// A cache in `dir`, which is made on first use.
-    pub fn at(dir: PathBuf) -> Self {
-        Self { dir: Some(dir), ready: Mutex::default() }
-    }
-
-    /// No cache: a transient pond has no place for one.
-    pub fn none() -> Self {
-        Self::default()
-    }
-
-    /// Returns the directory, if there is one.
-    pub fn dir(&self) -> Option<&Path> {
-        self.dir.as_deref()
-    }
-
     fn derived(&self) -> Option<PathBuf> {
         Some(self.dir()?.join("derived"))
     }
@@ -203,7 +154,7 @@ impl Cache {
     /// Returns the answer kept under `key`; `None` if there is none, or if any of its files is gone.
     pub fn get(&self, key: &str) -> Option<Ready> {
         let path = self.derived()?.join(format!("{key}.json"));
-        let stamp = Stamp::of(&std::fs::metadata(&path).ok()?);
+        let stamp = FileId::at(&path).ok()?;
         let kept = self.ready.lock().expect("never poisoned").get(key).cloned();
         let ready = match kept {
             Some((of, ready)) if of == stamp => ready,
@@ -242,7 +193,7 @@ impl Cache {
     /// # Errors
     /// `Corrupt` if what is said of a file is damaged.
     pub fn table(&self, path: &PondPath, files: &[AnswerFile]) -> Result<Arc<dyn TableProvider>> {
-        let store = self.files()?.ok_or_else(|| Error::invalid("the pond has no cache"))?;
+        let store = self.files()?.ok_or_else(no_cache)?;
         let sources = files
             .iter()
             .map(|file| {
@@ -264,28 +215,9 @@ impl Cache {
     ///
     /// # Errors
     /// `Conflict` if somebody has it for longer than a minute; `Io`.
-    pub async fn lock(&self, key: &str) -> Result<AnswerLock> {
-        let dir = self.derived().ok_or_else(|| Error::invalid("the pond has no cache"))?;
-        let path = dir.join(format!("{key}.lock"));
-        let failed = |error| Error::io(path.display(), error);
-        create_dirs(&dir, Durability::Process).map_err(failed)?;
-        let file =
-            File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
-        let until = tokio::time::Instant::now() + LOCK_WAIT;
-        loop {
-            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(AnswerLock(file)),
-                Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(failed(error.into())),
-            }
-            if tokio::time::Instant::now() >= until {
-                return Err(Error::new(
-                    ErrorKind::Conflict,
-                    format!("'{}' is held by another process for long", path.display()),
-                ));
-            }
-            tokio::time::sleep(LOCK_POLL).await;
-        }
+    pub async fn lock(&self, key: &str) -> Result<Lock> {
+        let dir = self.derived().ok_or_else(no_cache)?;
+        Lock::wait(&dir.join(format!("{key}.lock")), Some(LOCK_WAIT)).await
     }
 
     /// Puts an answer in the place of the one before, and removes what nothing needs any more:
@@ -297,10 +229,10 @@ impl Cache {
         &self,
         key: &str,
         answer: &Answer,
-        _lock: &AnswerLock,
+        _lock: &Lock,
         is_wanted: impl Fn(NodeId, i64) -> bool,
     ) -> Result<()> {
-        let dir = self.derived().ok_or_else(|| Error::invalid("the pond has no cache"))?;
+        let dir = self.derived().ok_or_else(no_cache)?;
         let path = dir.join(format!("{key}.json"));
         let failed = |error| Error::io(path.display(), error);
         self.let_go(&path, answer)?;

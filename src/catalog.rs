@@ -47,7 +47,9 @@ use crate::entry::EntryType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, TableFormat, TableSource};
 use crate::glob::Glob;
-use crate::node::{DirEntry, Directory, ListFields, Node, lookup, resolve};
+use crate::node::{
+    DirEntry, Directory, ListFields, Match, Node, find_files, lookup, not_found, resolve,
+};
 use crate::path::{PondPath, is_glob};
 use crate::snapshot::Snapshot;
 pub use crate::sql::CATALOG;
@@ -75,7 +77,7 @@ pub(crate) type OpenSession =
     Arc<dyn Fn(&Arc<Binding>, bool) -> Result<SessionState> + Send + Sync>;
 
 /// The tables that were opened, or why they could not be, by path.
-type Opened = HashMap<String, Result<Arc<dyn TableProvider>>>;
+type Tables = HashMap<String, Result<Arc<dyn TableProvider>>>;
 
 /// What names mean to one statement, or to all statements of a foreign session.
 pub(crate) struct Binding {
@@ -89,7 +91,7 @@ pub(crate) struct Binding {
     /// Whether it is a stored query that is bound: the session's own tables are not there then.
     is_stored: bool,
     session: OpenSession,
-    opened: Arc<Mutex<Opened>>,
+    opened: Arc<Mutex<Tables>>,
     /// What all bindings of one statement share.
     derived: Arc<derived::Statement>,
     listing: Mutex<Listed>,
@@ -350,22 +352,23 @@ impl Binding {
         root: &Arc<dyn Directory>,
         pattern: &PondPath,
     ) -> Result<Arc<dyn TableProvider>> {
-        let paths = expand(root, pattern.as_str()).await?;
-        if paths.is_empty() {
+        let found = expand(root, pattern).await?;
+        if found.is_empty() {
             return Err(Error::not_found(format!("'{pattern}' matches no file")).with_hint(
                 format!("see what is there: ls('{}')", Glob::parse(pattern.as_str())?.base()),
             ));
         }
         let session = (self.session)(self, false)?;
-        let opens: Vec<_> = paths.iter().map(|path| open_match(root, path, &session)).collect();
-        let matches: Vec<Match> =
+        let opens: Vec<_> =
+            found.into_iter().map(|found| open_match(root, found, &session)).collect();
+        let matches: Vec<Opened> =
             futures::stream::iter(opens).buffered(GLOB_OPENS).try_collect().await?;
         let mut sources = Vec::new();
         let mut views = Vec::new();
         for found in matches {
             match found {
-                Match::Files(files) => sources.extend(files),
-                Match::View(path) => views.push(path),
+                Opened::Files(files) => sources.extend(files),
+                Opened::View(path) => views.push(path),
             }
         }
         if views.is_empty() {
@@ -489,8 +492,8 @@ fn not_a_table(path: &PondPath) -> Error {
     ))
 }
 
-/// One match of a glob.
-enum Match {
+/// What a match of a glob is.
+enum Opened {
     Files(Vec<TableSource>),
     View(PondPath),
 }
@@ -498,54 +501,32 @@ enum Match {
 /// Opens one match of a glob; nothing for a link to a directory.
 async fn open_match(
     root: &Arc<dyn Directory>,
-    path: &PondPath,
+    found: Match,
     session: &SessionState,
-) -> Result<Match> {
-    let Node::File(file) = resolve(root, path).await? else { return Ok(Match::Files(Vec::new())) };
+) -> Result<Opened> {
+    let node = match found.open(root).await? {
+        Some(node) => node,
+        None => return Err(not_found(root, &found.path).await),
+    };
+    let Node::File(file) = node else { return Ok(Opened::Files(Vec::new())) };
     Ok(match file.table_sources(session).await? {
-        Some(sources) => Match::Files(sources),
-        None => Match::View(path.clone()),
+        Some(sources) => Opened::Files(sources),
+        None => Opened::View(found.path),
     })
 }
 
-/// Returns the files that match an absolute pattern, in the order of their paths. Wildcards do not
-/// match the dot of a hidden name.
+/// Returns the files that match an absolute pattern, in the order of their paths.
 ///
 /// # Errors
 /// `NotFound` if the directory before the first wildcard is not there; what keeps a directory from
 /// being listed.
-async fn expand(root: &Arc<dyn Directory>, pattern: &str) -> Result<Vec<PondPath>> {
-    let glob = Glob::parse(pattern)?;
+async fn expand(root: &Arc<dyn Directory>, pattern: &PondPath) -> Result<Vec<Match>> {
+    let glob = Glob::parse(pattern.as_str())?;
     let base = glob.base();
     let Node::Directory(directory) = resolve(root, &base).await? else {
         return Err(Error::invalid(format!("'{base}' is not a directory")));
     };
-    let mut paths = Vec::new();
-    let mut waiting = vec![(glob.state(base.as_str()), base, directory)];
-    while let Some((state, path, directory)) = waiting.pop() {
-        let mut children = directory.list(ListFields::NAMES);
-        while let Some(child) = children.try_next().await? {
-            match child.entry_type {
-                Some(EntryType::Directory) => {
-                    let below = state.enter(&glob, &child.name, false);
-                    if below.is_dead() {
-                        continue;
-                    }
-                    // What was replaced or removed since it was listed is no match any more.
-                    if let Some(Node::Directory(opened)) = directory.get(&child.name).await? {
-                        waiting.push((below, path.child(&child.name), opened));
-                    }
-                }
-                Some(EntryType::Special) => {}
-                _ if state.is_match(&glob, &child.name, false) => {
-                    paths.push(path.child(&child.name));
-                }
-                _ => {}
-            }
-        }
-    }
-    paths.sort_unstable();
-    Ok(paths)
+    find_files(&glob, directory, ListFields::NAMES).await
 }
 
 // ---------------------------------------------------------------------------------------------

@@ -118,6 +118,15 @@ pub trait Directory: Debug + Send + Sync {
         None
     }
 
+    /// Says how new what its files show is, of all of them together; `None` where it is made on each
+    /// access.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being listed.
+    async fn state(&self) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     /// Returns the name under which a user knows what refuses writes here (`hostmount '/host'`), or
     /// `None` for a directory of the pond itself.
     fn read_only(&self) -> Option<String> {
@@ -136,6 +145,19 @@ pub enum Freshness {
     Fresh,
     /// It will be made anew by whoever reads it next.
     Stale,
+    /// It is another file in another form, which is kept once it was converted.
+    Converted(Conversion),
+}
+
+/// How new the conversion of a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conversion {
+    /// It is read.
+    Cached,
+    /// It is too old, or the file is another one by now.
+    Stale,
+    /// There is none.
+    Unconverted,
 }
 
 impl Freshness {
@@ -145,7 +167,9 @@ impl Freshness {
             Self::Stored => None,
             Self::Live => Some("live"),
             Self::Fresh => Some("fresh"),
-            Self::Stale => Some("stale"),
+            Self::Stale | Self::Converted(Conversion::Stale) => Some("stale"),
+            Self::Converted(Conversion::Cached) => Some("cached"),
+            Self::Converted(Conversion::Unconverted) => Some("unconverted"),
         }
     }
 }
@@ -157,13 +181,35 @@ pub trait File: Debug + Send + Sync {
     async fn metadata(&self) -> Result<DirEntry>;
 
     /// Returns how new what it shows is.
-    fn freshness(&self) -> Freshness {
-        Freshness::Stored
+    ///
+    /// # Errors
+    /// Whatever keeps what it shows from being looked at.
+    async fn freshness(&self) -> Result<Freshness> {
+        Ok(Freshness::Stored)
     }
 
     /// Says what is kept of it in the cache, if anything is.
     fn kept(&self) -> Option<String> {
         None
+    }
+
+    /// Says more of it, as names and values: how it is read, and what became of that.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being looked at.
+    async fn properties(&self, session: &dyn Session) -> Result<Vec<(&'static str, String)>> {
+        let _ = session;
+        Ok(Vec::new())
+    }
+
+    /// Converts it anew, where it is [`Freshness::Converted`].
+    ///
+    /// # Errors
+    /// `Unsupported` where it is not; whatever keeps it from being converted.
+    async fn refresh(&self, session: &dyn Session) -> Result<()> {
+        let _ = session;
+        let name = self.metadata().await?.name;
+        Err(Error::unsupported(format!("'{name}' is no conversion")))
     }
 
     /// Streams the bytes without holding the whole file, or returns `None` for a view, which has
@@ -185,6 +231,14 @@ pub trait File: Debug + Send + Sync {
     /// Returns where the bytes of its table are, one file or many, registering their object store with
     /// `session`, so that a glob can join them with others into one scan; `None` for views.
     async fn table_sources(&self, session: &dyn Session) -> Result<Option<Vec<TableSource>>>;
+
+    /// Returns where its bytes are, to be read as CSV whatever it is called, registering their object
+    /// store with `session`, if there is one. The format is what the name tells of a CSV. `None` for
+    /// tables, and where the engine cannot read.
+    async fn text_source(&self, session: Option<&dyn Session>) -> Result<Option<TableSource>> {
+        let _ = session;
+        Ok(None)
+    }
 }
 
 /// What `ls()` asks of [`Directory::walk`].
@@ -402,6 +456,71 @@ pub async fn expand(root: &Arc<dyn Directory>, pattern: &PondPath) -> Result<Vec
     }
     matches.sort_unstable();
     if matches.is_empty() { Err(nothing()) } else { Ok(matches) }
+}
+
+/// A file, or a link, that a glob matches.
+#[derive(Debug, Clone)]
+pub struct Match {
+    /// Where it is.
+    pub path: PondPath,
+    /// The directory that it was found in.
+    pub parent: Arc<dyn Directory>,
+    /// What the directory says of it.
+    pub entry: DirEntry,
+}
+
+impl Match {
+    /// Opens it, following links of the pond from `root`; `None` if it is not there any more.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being opened.
+    pub async fn open(&self, root: &Arc<dyn Directory>) -> Result<Option<Node>> {
+        match self.parent.get(&self.entry.name).await? {
+            Some(Node::Symlink(_)) => lookup(root, &self.path).await,
+            found => Ok(found),
+        }
+    }
+}
+
+/// Returns the files and links below `base`, the directory [`Glob::base`], that a glob matches, in
+/// the order of their paths. Each directory is opened once. Wildcards do not match the dot of a
+/// hidden name.
+///
+/// # Errors
+/// Whatever keeps a directory from being listed.
+pub async fn find_files(
+    glob: &Glob,
+    base: Arc<dyn Directory>,
+    fields: ListFields,
+) -> Result<Vec<Match>> {
+    let mut found = Vec::new();
+    let path = glob.base();
+    let mut waiting = vec![(glob.state(path.as_str()), path, base)];
+    while let Some((state, path, directory)) = waiting.pop() {
+        let mut children = directory.list(fields);
+        while let Some(child) = children.try_next().await? {
+            match child.entry_type {
+                Some(EntryType::Directory) => {
+                    let below = state.enter(glob, &child.name, false);
+                    if below.is_dead() {
+                        continue;
+                    }
+                    // What was replaced or removed since it was listed is no match any more.
+                    if let Some(Node::Directory(opened)) = directory.get(&child.name).await? {
+                        waiting.push((below, path.child(&child.name), opened));
+                    }
+                }
+                Some(EntryType::Special) => {}
+                _ if state.is_match(glob, &child.name, false) => {
+                    let path = path.child(&child.name);
+                    found.push(Match { path, parent: directory.clone(), entry: child });
+                }
+                _ => {}
+            }
+        }
+    }
+    found.sort_unstable_by(|left, right| left.path.cmp(&right.path));
+    Ok(found)
 }
 
 /// Makes the error for a path that names nothing: it says how far the path leads, and what was

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use pond::node::{Directory, Node, lookup};
 use pond::path::PondPath;
+use pond::tree::CreateMode;
 use pond::{Error, Result};
 
 use super::pond_path;
@@ -53,6 +54,33 @@ fn quoted(argument: &OsStr) -> String {
         return text.into_owned();
     }
     format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// How a dynamic node is made.
+#[derive(Debug, Args)]
+pub struct Creation {
+    /// A path that is taken is no error, and stays as it is
+    #[arg(long, conflicts_with = "replace")]
+    if_not_exists: bool,
+
+    /// Replace the dynamic node that is there
+    #[arg(long)]
+    replace: bool,
+
+    /// Words to keep with the node
+    #[arg(long, value_name = "TEXT")]
+    pub comment: Option<String>,
+}
+
+impl Creation {
+    /// Returns what to do if the path is taken.
+    pub fn mode(&self) -> CreateMode {
+        match (self.if_not_exists, self.replace) {
+            (true, _) => CreateMode::IfNotExists,
+            (_, true) => CreateMode::OrReplace,
+            _ => CreateMode::New,
+        }
+    }
 }
 
 /// Where the sources of `cp`, `mv` and `put` go: to a path, or into a directory.

@@ -3,10 +3,10 @@
 use clap::Args;
 use pond::factory::sql_derived::{SERIES, TABLE, sources_option};
 use pond::factory::{Factory, OptionKind};
-use pond::tree::{CreateMode, NewNode};
+use pond::tree::NewNode;
 use serde_json::Value;
 
-use super::args::Message;
+use super::args::{Creation, Message};
 use super::mknod::create;
 use super::{Outcome, Shell, pond_path, serve};
 
@@ -54,17 +54,8 @@ struct Derived {
     #[arg(long, value_name = "DURATION")]
     refresh: Option<String>,
 
-    /// A path that is taken is no error, and stays as it is
-    #[arg(long, conflicts_with = "replace")]
-    if_not_exists: bool,
-
-    /// Replace the dynamic node that is there
-    #[arg(long)]
-    replace: bool,
-
-    /// Words to keep with the node
-    #[arg(long, value_name = "TEXT")]
-    comment: Option<String>,
+    #[command(flatten)]
+    creation: Creation,
 
     #[command(flatten)]
     message: Message,
@@ -97,17 +88,12 @@ impl Derived {
             let option = factory.options().iter().find(|option| option.kind == kind)?;
             Some((option.name.to_owned(), value?))
         });
-        let mode = match (self.if_not_exists, self.replace) {
-            (true, _) => CreateMode::IfNotExists,
-            (_, true) => CreateMode::OrReplace,
-            _ => CreateMode::New,
-        };
         let node = NewNode {
             path: pond_path(&self.path)?,
             factory: factory.name().to_owned(),
             options: options.collect(),
-            mode,
-            comment: self.comment,
+            mode: self.creation.mode(),
+            comment: self.creation.comment,
         };
         serve(create(shell, node, self.message))?;
         Ok(0)

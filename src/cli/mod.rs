@@ -12,6 +12,7 @@ mod args;
 mod cat;
 mod change;
 mod cp;
+mod create_csv;
 mod create_derived;
 mod describe;
 mod diff;
@@ -133,6 +134,8 @@ enum Verb {
     Mknod(mknod::Mknod),
     CreateDerivedSeries(create_derived::CreateDerivedSeries),
     CreateDerivedTable(create_derived::CreateDerivedTable),
+    CreateCsvDirectory(create_csv::CreateCsvDirectory),
+    CreateCsvToParquet(create_csv::CreateCsvToParquet),
     Lineage(lineage::Lineage),
     Log(log::Log),
     Diff(diff::Diff),
@@ -215,6 +218,8 @@ fn run_verb(verb: Option<Verb>, shell: &Shell) -> Outcome {
         Some(Verb::Mknod(verb)) => verb.run(shell),
         Some(Verb::CreateDerivedSeries(verb)) => verb.run(shell),
         Some(Verb::CreateDerivedTable(verb)) => verb.run(shell),
+        Some(Verb::CreateCsvDirectory(verb)) => verb.run(shell),
+        Some(Verb::CreateCsvToParquet(verb)) => verb.run(shell),
         Some(Verb::Lineage(verb)) => verb.run(shell),
         Some(Verb::Log(verb)) => verb.run(shell),
         Some(Verb::Diff(verb)) => verb.run(shell),

@@ -13,14 +13,16 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::catalog::Session;
 use datafusion::physical_plan::displayable;
 
+use super::node_statements::file_properties;
 use super::{Output, PondContext};
 use crate::entry::OplogEntry;
 use crate::error::{Error, Result};
 use crate::factory::Config;
 use crate::format::{Scan, scans_of};
-use crate::node::{Freshness, Node, lookup};
+use crate::node::{File, Freshness, Node, lookup};
 use crate::path::PondPath;
 use crate::snapshot::{Located, Snapshot};
 use crate::tree::past::InTime;
@@ -32,7 +34,7 @@ struct Row {
     depth: Option<i64>,
     path: Option<String>,
     factory: Option<String>,
-    state: Option<&'static str>,
+    state: Option<String>,
     detail: Option<String>,
 }
 
@@ -43,7 +45,14 @@ impl PondContext {
         let place = binding.in_time(path).await?;
         let found = lookup(&place.root, &place.path).await?;
         let Some(found) = found else { return Err(place.not_found().await) };
-        let mut rows = self.chain(&place).await?;
+        let session = self.lean().bound(&binding);
+        let mut rows = Vec::new();
+        if let Node::File(file) = &found
+            && self.tree().stored(&place.snapshot, &place.path)?.is_none()
+        {
+            rows.push(transient_row(&place.path, &**file, &session).await);
+        }
+        rows.extend(self.chain(&place, rows.len(), &session).await?);
         if matches!(found, Node::File(_)) {
             let plan = binding.plan_table(path).await?;
             rows.extend(scans_of(&plan).into_iter().map(scan_row));
@@ -54,13 +63,14 @@ impl PondContext {
         Output::rows(batch(&rows)?)
     }
 
-    /// Returns a row for the node at `place` and for each stored node that it is made from, the nearest
-    /// first.
-    async fn chain(&self, place: &InTime) -> Result<Vec<Row>> {
+    /// Returns a row for the node at `place`, or for the directory that makes it, and for each stored
+    /// node that it is made from, the nearest first, from `depth` on.
+    async fn chain(&self, place: &InTime, depth: usize, session: &dyn Session) -> Result<Vec<Row>> {
+        let depth = i64::try_from(depth).unwrap_or(i64::MAX);
         let lineage = self.tree().lineage(&place.snapshot);
         let mut rows = Vec::new();
         let mut seen = HashSet::new();
-        let mut waiting = VecDeque::from([(0, place.path.clone())]);
+        let mut waiting = VecDeque::from([(depth, place.path.clone())]);
         while let Some((depth, path)) = waiting.pop_front() {
             let Some((path, entry)) = stored(&place.snapshot, &path)? else { continue };
             if !seen.insert(path.clone()) {
@@ -78,7 +88,7 @@ impl PondContext {
                 }
                 waiting.extend(source.nodes.into_iter().map(|(path, _)| (depth + 1, path)));
             }
-            rows.push(node_row(place, depth, &path, &entry).await);
+            rows.push(node_row(place, depth, &path, &entry, session).await);
         }
         rows.sort_by_key(|row| row.depth);
         Ok(rows)
@@ -94,7 +104,36 @@ fn stored(snapshot: &Snapshot, path: &PondPath) -> Result<Option<(PondPath, Oplo
     })
 }
 
-async fn node_row(place: &InTime, depth: i64, path: &PondPath, entry: &OplogEntry) -> Row {
+/// Describes a file that a directory makes.
+async fn transient_row(path: &PondPath, file: &dyn File, session: &dyn Session) -> Row {
+    let mut detail: Vec<String> = file.kept().into_iter().collect();
+    detail.extend(file_properties(file, session).await.iter().map(property));
+    Row {
+        what: "node",
+        depth: Some(0),
+        path: Some(path.to_string()),
+        state: state_of(file).await,
+        detail: (!detail.is_empty()).then(|| detail.join("\n")),
+        ..Row::default()
+    }
+}
+
+fn property((name, value): &(&'static str, String)) -> String {
+    format!("{name}: {value}")
+}
+
+async fn state_of(file: &dyn File) -> Option<String> {
+    let freshness = file.freshness().await.ok()?;
+    Some(freshness.as_str().unwrap_or("stored").to_owned())
+}
+
+async fn node_row(
+    place: &InTime,
+    depth: i64,
+    path: &PondPath,
+    entry: &OplogEntry,
+    session: &dyn Session,
+) -> Row {
     let mut row = Row {
         what: "node",
         depth: Some(depth),
@@ -102,18 +141,27 @@ async fn node_row(place: &InTime, depth: i64, path: &PondPath, entry: &OplogEntr
         factory: entry.dynamic_factory().map(str::to_owned),
         ..Row::default()
     };
-    let mut kept = None;
+    let mut more = Vec::new();
     match lookup(&place.root, path).await {
         Ok(Some(Node::File(file))) => {
-            let freshness = file.freshness();
-            row.state = Some(freshness.as_str().unwrap_or("stored"));
-            kept = file.kept();
-            if freshness == Freshness::Stale {
-                kept = kept.map(|kept| format!("{kept}, too old"));
+            row.state = state_of(&*file).await;
+            let is_old = row.state.as_deref() == Freshness::Stale.as_str();
+            more.extend(file.kept().map(|kept| match is_old {
+                true => format!("{kept}, too old"),
+                false => kept,
+            }));
+            if row.factory.is_some() {
+                more.extend(file_properties(&*file, session).await.iter().map(property));
             }
         }
-        Ok(_) if row.factory.is_some() => row.state = Freshness::Live.as_str(),
-        Ok(_) => row.state = Some("stored"),
+        Ok(Some(Node::Directory(directory))) if row.factory.is_some() => {
+            let state = directory.state().await.ok().flatten();
+            row.state = state.or_else(|| Freshness::Live.as_str().map(str::to_owned));
+        }
+        Ok(_) if row.factory.is_some() => {
+            row.state = Freshness::Live.as_str().map(str::to_owned);
+        }
+        Ok(_) => row.state = Some("stored".to_owned()),
         Err(error) => {
             row.detail = Some(error.message().to_owned());
             return row;
@@ -126,10 +174,8 @@ async fn node_row(place: &InTime, depth: i64, path: &PondPath, entry: &OplogEntr
         }
         _ => return row,
     };
-    row.detail = Some(match kept {
-        Some(kept) => format!("{query}\n{kept}"),
-        None => query,
-    });
+    more.insert(0, query);
+    row.detail = Some(more.join("\n"));
     row
 }
 
@@ -156,7 +202,7 @@ fn batch(rows: &[Row]) -> Result<RecordBatch> {
         Arc::new(rows.iter().map(|row| row.depth).collect::<Int64Array>()),
         text(|row| row.path.as_deref()),
         text(|row| row.factory.as_deref()),
-        text(|row| row.state),
+        text(|row| row.state.as_deref()),
         text(|row| row.detail.as_deref()),
     ];
     let field = |name: &str, kind| Field::new(name, kind, true);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, StringArray, StringViewArray};
 use datafusion::arrow::compute::{filter_record_batch, like};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::catalog::Session;
 use futures::{StreamExt, TryStreamExt};
 use serde_json::Value;
 
@@ -13,8 +14,9 @@ use crate::catalog::{Answers, Binding, Reading};
 use crate::error::{Error, ErrorKind, Result};
 use crate::factory::sql_derived::{SOURCE_ALIASES, sources_option};
 use crate::factory::{Config, Factory, FactoryRef, OptionKind};
-use crate::node::{Directory, Freshness, ListFields, Node, lookup, resolve};
+use crate::node::{Directory, File, Freshness, ListFields, Node, lookup, resolve};
 use crate::path::PondPath;
+use crate::snapshot::Snapshot;
 use crate::sql::{
     self, AlterNodeChange, CreateNode, Describe, NodeParts, NodeStatement, Show, create_node_sql,
 };
@@ -214,14 +216,24 @@ impl PondContext {
         let snapshot = self.snapshot().await?;
         let root = self.tree().root(snapshot.clone());
         // All are looked at before any is made anew.
-        let mut found = Vec::with_capacity(paths.len());
+        let mut kept = Vec::with_capacity(paths.len());
         for path in paths {
             let freshness = match resolve(&root, path).await? {
-                Node::File(file) => file.freshness(),
+                Node::File(file) => match file.freshness().await? {
+                    freshness @ (Freshness::Stored | Freshness::Live) => freshness,
+                    Freshness::Fresh | Freshness::Stale => {
+                        kept.push(Kept::Answer(snapshot.follow(path)?.0));
+                        continue;
+                    }
+                    Freshness::Converted(_) => {
+                        kept.push(Kept::Conversion(path.clone(), file));
+                        continue;
+                    }
+                },
                 Node::Directory(directory) => {
-                    let kept = kept_children(&*directory, path).await?;
-                    if !kept.is_empty() {
-                        found.extend(kept);
+                    let children = kept_children(&*directory, path).await?;
+                    if !children.is_empty() {
+                        kept.extend(children);
                         continue;
                     }
                     Freshness::Live
@@ -230,28 +242,52 @@ impl PondContext {
             };
             let reason = match freshness {
                 Freshness::Stored => "it is static",
-                Freshness::Live => "it keeps no copy of its source",
-                Freshness::Fresh | Freshness::Stale => {
-                    found.push(snapshot.follow(path)?.0);
-                    continue;
-                }
+                _ => "it keeps no copy of its source",
             };
             return Err(Error::unsupported(format!("'{path}' cannot be refreshed: {reason}"))
                 .with_hint("it is always as new as can be: read it"));
         }
-        let mut changes = Vec::with_capacity(found.len());
-        for path in found {
-            let remake = Some(path.clone());
-            let reading = Reading { remake, ..Answers::Make.into() };
-            let binding = self.bind_to(snapshot.clone(), Vec::new(), reading);
-            binding.require_table(&path).await?;
-            if !binding.has_answer(&path) {
-                return Err(Error::unsupported(format!("'{path}' cannot be refreshed"))
-                    .with_hint("a pond in memory keeps no answers"));
-            }
+        let mut changes = Vec::with_capacity(kept.len());
+        let mut failed = Vec::new();
+        for kept in kept {
+            let path = match kept {
+                Kept::Answer(path) => {
+                    self.make_answer(&snapshot, &path).await?;
+                    path
+                }
+                Kept::Conversion(path, file) => {
+                    let binding = self.bind_to(snapshot.clone(), Vec::new(), Answers::None.into());
+                    if let Err(error) = file.refresh(&self.lean().bound(&binding)).await {
+                        failed.push(error);
+                        continue;
+                    }
+                    path
+                }
+            };
             changes.push(Change { status: "refreshed", txn: None, path });
         }
-        Output::changes(&changes)
+        // One file that cannot be converted does not keep the others from it.
+        match (failed.len(), failed.pop()) {
+            (_, None) => Output::changes(&changes),
+            (1, Some(error)) if changes.is_empty() => Err(error),
+            (count, Some(error)) => Err(error.context(format!(
+                "{count} of {} files could not be converted",
+                count + changes.len()
+            ))),
+        }
+    }
+
+    /// Makes the answer that is kept of the derived node at `path` anew.
+    async fn make_answer(&self, snapshot: &Arc<Snapshot>, path: &PondPath) -> Result<()> {
+        let remake = Some(path.clone());
+        let reading = Reading { remake, ..Answers::Make.into() };
+        let binding = self.bind_to(snapshot.clone(), Vec::new(), reading);
+        binding.require_table(path).await?;
+        if !binding.has_answer(path) {
+            return Err(Error::unsupported(format!("'{path}' cannot be refreshed"))
+                .with_hint("a pond in memory keeps no answers"));
+        }
+        Ok(())
     }
 
     async fn show(&self, show: Show) -> Result<Output> {
@@ -359,10 +395,17 @@ impl PondContext {
 
     async fn describe_node(&self, path: &PondPath) -> Result<Output> {
         let place = self.in_time(path).await?;
-        let properties = match self.tree().stored(&place.snapshot, &place.path)? {
+        let stored = self.tree().stored(&place.snapshot, &place.path)?;
+        let is_static = stored.as_ref().is_some_and(|node| node.entry.dynamic_factory().is_none());
+        let mut properties = match stored {
             Some(node) => stored_properties(&node),
             None => transient_properties(&place).await?,
         };
+        if !is_static && let Ok(Some(Node::File(file))) = lookup(&place.root, &place.path).await {
+            let binding = self.bind(Vec::new()).await?;
+            let more = file_properties(&*file, &self.lean().bound(&binding)).await;
+            properties.extend(more.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        }
         let (names, values) =
             properties.into_iter().map(|(name, value)| (Some(name), Some(value))).unzip();
         Output::rows(text_columns(&[("property", names), ("value", values)])?)
@@ -396,12 +439,14 @@ pub(crate) async fn plan_made(binding: &Arc<Binding>, change: &Change) -> Result
     let (tree, snapshot) = (binding.tree(), binding.snapshot().await?);
     let Some(node) = tree.stored(&snapshot, path)? else { return Ok(()) };
     let Some(factory) = node.entry.dynamic_factory() else { return Ok(()) };
-    // What a live one shows may be something else by the time it is read.
-    if !change.is_written() || tree.factories().require(factory)?.is_live() {
+    let factory = tree.factories().require(factory)?;
+    if !change.is_written() || factory.is_live() {
         return Ok(());
     }
     let mut tables = Vec::new();
-    if node.entry.entry_type.is_file() {
+    if !factory.is_planned() {
+        // Its sources are looked at all the same.
+    } else if node.entry.entry_type.is_file() {
         tables.push(path.clone());
     } else if let Node::Directory(directory) = resolve(&binding.root().await?, path).await? {
         let children = directory.list(ListFields::NAMES).take(PLANNED_CHILDREN_MAX);
@@ -422,18 +467,50 @@ pub(crate) async fn plan_made(binding: &Arc<Binding>, change: &Change) -> Result
     }
 }
 
-/// Returns the children of a dynamic directory that keep their answers.
-async fn kept_children(directory: &dyn Directory, path: &PondPath) -> Result<Vec<PondPath>> {
+/// Says how a file is read, and what became of that: an error is part of it.
+pub(super) async fn file_properties(
+    file: &dyn File,
+    session: &dyn Session,
+) -> Vec<(&'static str, String)> {
+    let mut properties = match file.properties(session).await {
+        Ok(properties) => properties,
+        Err(error) => vec![("error", error.to_string())],
+    };
+    if let Ok(freshness @ Freshness::Converted(_)) = file.freshness().await {
+        properties.extend(freshness.as_str().map(|state| ("state", state.to_owned())));
+    }
+    properties
+}
+
+/// What REFRESH NODE makes anew.
+enum Kept {
+    /// The answer of a derived node.
+    Answer(PondPath),
+    /// The conversion of a file.
+    Conversion(PondPath, Arc<dyn File>),
+}
+
+/// Returns the children of a dynamic directory of which anything is kept.
+async fn kept_children(directory: &dyn Directory, path: &PondPath) -> Result<Vec<Kept>> {
     let mut kept = Vec::new();
     if directory.read_only().is_none() {
         return Ok(kept);
     }
-    let mut children = directory.list(ListFields::NAMES).take(PLANNED_CHILDREN_MAX);
+    let mut others = 0;
+    let mut children = directory.list(ListFields::NAMES);
     while let Some(child) = children.try_next().await? {
-        if let Ok(Some(Node::File(file))) = directory.get(&child.name).await
-            && matches!(file.freshness(), Freshness::Fresh | Freshness::Stale)
-        {
-            kept.push(path.child(&child.name));
+        if others == PLANNED_CHILDREN_MAX {
+            break;
+        }
+        let at = path.child(&child.name);
+        let Ok(Some(Node::File(file))) = directory.get(&child.name).await else {
+            others += 1;
+            continue;
+        };
+        match file.freshness().await {
+            Ok(Freshness::Fresh | Freshness::Stale) => kept.push(Kept::Answer(at)),
+            Ok(Freshness::Converted(_)) => kept.push(Kept::Conversion(at, file)),
+            _ => others += 1,
         }
     }
     Ok(kept)

@@ -158,14 +158,14 @@ impl File for Derived {
         })
     }
 
-    fn freshness(&self) -> Freshness {
-        match self.recipe.refresh {
+    async fn freshness(&self) -> Result<Freshness> {
+        Ok(match self.recipe.refresh {
             None => Freshness::Live,
             Some(interval) => match self.answer() {
                 Some(ready) if ready.answer.is_fresh(interval) => Freshness::Fresh,
                 _ => Freshness::Stale,
             },
-        }
+        })
     }
 
     fn kept(&self) -> Option<String> {

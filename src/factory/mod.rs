@@ -6,6 +6,7 @@
 //! of validation, did-you-mean, `DESCRIBE FACTORY` and completion, whatever form the options came
 //! in: SQL options, YAML or JSON.
 
+pub mod csv;
 pub mod derived;
 pub mod hostmount;
 pub mod sql_derived;
@@ -34,6 +35,8 @@ pub static FACTORIES: &[&dyn Factory] = &[
     &sql_derived::SERIES,
     &sql_derived::TABLE,
     &temporal_reduce::TemporalReduce,
+    &csv::DIRECTORY,
+    &csv::FILE,
 ];
 
 /// Makes dynamic nodes of one kind.
@@ -55,6 +58,12 @@ pub trait Factory: Debug + Send + Sync {
     /// Such a node has no past: it does not open as of an earlier time.
     fn is_live(&self) -> bool {
         true
+    }
+
+    /// Whether its nodes are planned before they are stored, so that a query that does not work never
+    /// is. What is live may show something else by the time it is read.
+    fn is_planned(&self) -> bool {
+        !self.is_live()
     }
 
     /// Returns the paths and globs of the pond that a configuration reads: what SHOW LINEAGE shows,
@@ -162,6 +171,10 @@ pub enum OptionKind {
     Integer,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// A list of columns with their types, as in CREATE TABLE or as JSON, or a map of types by column.
+    Columns,
+    /// Such a value, or `auto`: what is not given.
+    Auto(&'static OptionKind),
 }
 
 impl OptionKind {
@@ -178,6 +191,8 @@ impl OptionKind {
             Self::Boolean => "boolean".to_owned(),
             Self::Integer => "integer".to_owned(),
             Self::Choice(words) => words.join(" | "),
+            Self::Columns => "list of columns, or map of types by column".to_owned(),
+            Self::Auto(kind) => format!("auto | {}", kind.describe()),
         }
     }
 
@@ -187,6 +202,8 @@ impl OptionKind {
             Self::Duration => Some("as in '1h', '90 minutes' or 'PT1H'"),
             Self::Texts => Some("as in ('a', 'b')"),
             Self::PondPaths => Some("as in '/a.series', or a map of names to paths"),
+            Self::Columns => Some("as in 'id BIGINT, name TEXT'"),
+            Self::Auto(kind) => kind.example(),
             _ => None,
         }
     }
@@ -195,9 +212,22 @@ impl OptionKind {
     fn coerce(self, value: &Value) -> Option<Value> {
         match (self, value) {
             (
-                Self::Text | Self::HostDirectory | Self::PondPath | Self::PondPaths | Self::Query,
+                Self::Text
+                | Self::HostDirectory
+                | Self::PondPath
+                | Self::PondPaths
+                | Self::Query
+                | Self::Columns,
                 Value::String(_),
             ) => Some(value.clone()),
+            (Self::Auto(_), Value::String(text)) if text.eq_ignore_ascii_case("auto") => {
+                Some(Value::String("auto".to_owned()))
+            }
+            (Self::Auto(kind), value) => kind.coerce(value),
+            // As it would be written in SQL.
+            (Self::Columns, Value::Object(types)) => {
+                types.values().all(Value::is_string).then(|| Value::String(value.to_string()))
+            }
             (Self::Texts, Value::String(_)) => Some(Value::Array(vec![value.clone()])),
             (Self::Texts, Value::Array(texts)) => {
                 texts.iter().all(Value::is_string).then(|| value.clone())
@@ -335,6 +365,11 @@ impl Config {
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.0.insert(name.to_owned(), value.into());
         self
+    }
+
+    /// Returns an option's value, where it was given.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
     }
 
     /// Returns an option's text, where it was given and is one.

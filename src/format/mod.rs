@@ -147,6 +147,22 @@ impl TableFormat {
     }
 }
 
+impl TableFormat {
+    /// Returns the format of a CSV file: what its name tells, or commas and no compression.
+    pub fn csv_of_name(name: &str) -> Self {
+        match Self::of_name(name) {
+            Some(csv @ Self::Csv { .. }) => csv,
+            _ => {
+                let name = name.to_ascii_lowercase();
+                let told = COMPRESSIONS.iter().find(|(ending, _)| name.ends_with(ending));
+                let compression =
+                    told.map_or(FileCompressionType::UNCOMPRESSED, |(_, compression)| *compression);
+                Self::Csv { delimiter: b',', compression }
+            }
+        }
+    }
+}
+
 /// A source whose columns are known.
 #[derive(Debug, Clone)]
 struct OpenedFile {

@@ -103,7 +103,8 @@ pub(crate) fn nodes_schema() -> SchemaRef {
             // Neither is known of what an open transaction has made.
             Field::new("txn", DataType::Int64, true),
             Field::new("changed", time, true),
-            // How new what a dynamic node shows is: live, fresh, or stale.
+            // How new what a dynamic node shows is: live, fresh, stale, cached, unconverted; of many
+            // files together, how many are which.
             Field::new("state", DataType::Utf8View, true),
             Field::new("error", DataType::Utf8View, true),
         ]))
@@ -157,10 +158,13 @@ pub(crate) async fn nodes_batch(
 }
 
 /// Returns how new what a dynamic node shows is.
-async fn state_of(place: &InTime, path: &PondPath) -> Option<&'static str> {
+async fn state_of(place: &InTime, path: &PondPath) -> Option<String> {
     match lookup(&place.root, path).await {
-        Ok(Some(Node::File(file))) => file.freshness().as_str(),
-        Ok(Some(_)) => Freshness::Live.as_str(),
+        Ok(Some(Node::File(file))) => file.freshness().await.ok()?.as_str().map(str::to_owned),
+        Ok(Some(Node::Directory(directory))) => match directory.state().await.ok()? {
+            None => Freshness::Live.as_str().map(str::to_owned),
+            state => state,
+        },
         // Its error is told elsewhere.
         _ => None,
     }

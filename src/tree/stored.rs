@@ -37,6 +37,24 @@ pub(super) struct StoredDirectory {
     view: Arc<View>,
     id: NodeId,
     path: PondPath,
+    /// The dynamic node for which this is looked into.
+    reader: Option<Arc<Reader>>,
+}
+
+/// A dynamic node that looks for its sources, perhaps as the source of another one.
+#[derive(Debug)]
+struct Reader {
+    node: NodeId,
+    reader: Option<Arc<Reader>>,
+}
+
+impl StoredDirectory {
+    /// Whether a dynamic node is being looked into for its own sake: two transactions may each have
+    /// made half of a cycle, which no check of either has seen.
+    fn is_reader(&self, node: NodeId) -> bool {
+        let readers = std::iter::successors(self.reader.as_ref(), |next| next.reader.as_ref());
+        readers.into_iter().any(|reader| reader.node == node)
+    }
 }
 
 impl StoredDirectory {
@@ -51,7 +69,7 @@ impl StoredDirectory {
     }
 
     fn root_of(view: View) -> Self {
-        Self { view: Arc::new(view), id: NodeId::ROOT, path: PondPath::root() }
+        Self { view: Arc::new(view), id: NodeId::ROOT, path: PondPath::root(), reader: None }
     }
 }
 
@@ -69,6 +87,10 @@ impl Directory for StoredDirectory {
         let Some(entry) = self.view.snapshot.child(self.id, name)? else { return Ok(None) };
         let path = self.path.child(name);
         if let Some(factory) = entry.dynamic_factory() {
+            if self.is_reader(entry.node_id) {
+                return Err(Error::invalid(format!("'{path}' is derived from itself"))
+                    .with_hint(format!("see what it reads: SHOW LINEAGE FOR '{path}'")));
+            }
             let factory = self.view.tree.factories.require(factory).map_err(|error| {
                 error.context(format!("'{path}' cannot be opened")).with_hint(
                     "it was made by another version or application; register its factory first",
@@ -90,6 +112,13 @@ impl Directory for StoredDirectory {
                 view: self.view.clone(),
                 id: NodeId::ROOT,
                 path: PondPath::root(),
+                // What is planned has its cycles found before.
+                reader: match factory.is_planned() {
+                    true => self.reader.clone(),
+                    false => {
+                        Some(Arc::new(Reader { node: entry.node_id, reader: self.reader.clone() }))
+                    }
+                },
             };
             let cx = OpenContext {
                 path,
@@ -106,6 +135,7 @@ impl Directory for StoredDirectory {
                 view: self.view.clone(),
                 id: entry.node_id,
                 path,
+                reader: self.reader.clone(),
             })),
             EntryType::Symlink => Node::Symlink(self.path.join(&symlink_target(&entry)?)?),
             _ => Node::File(Arc::new(StoredFile { view: self.view.clone(), path, entry })),
@@ -167,7 +197,7 @@ impl File for StoredFile {
 
     async fn table(&self, session: &dyn Session) -> Result<Arc<dyn TableProvider>> {
         if !is_table(&self.entry) {
-            let source = self.data_source(session)?;
+            let source = self.data_source(Some(session), self.format()?)?;
             return format::open_table(session, vec![source]).await;
         }
         let tree = &self.view.tree;
@@ -177,29 +207,46 @@ impl File for StoredFile {
 
     async fn table_sources(&self, session: &dyn Session) -> Result<Option<Vec<TableSource>>> {
         if !is_table(&self.entry) {
-            return Ok(Some(vec![self.data_source(session)?]));
+            return Ok(Some(vec![self.data_source(Some(session), self.format()?)?]));
         }
         self.blobs().register(session.runtime_env());
         self.sources().map(Some)
     }
+
+    async fn text_source(&self, session: Option<&dyn Session>) -> Result<Option<TableSource>> {
+        if is_table(&self.entry) {
+            return Ok(None);
+        }
+        self.data_source(session, TableFormat::csv_of_name(&self.entry.name)).map(Some)
+    }
 }
 
 impl StoredFile {
-    /// Returns the file whose bytes are a table by its name.
-    fn data_source(&self, session: &dyn Session) -> Result<TableSource> {
-        let Some(format) = TableFormat::of_name(&self.entry.name) else {
-            return Err(Error::unsupported(format!(
+    /// Returns the format that the name tells.
+    fn format(&self) -> Result<TableFormat> {
+        TableFormat::of_name(&self.entry.name).ok_or_else(|| {
+            Error::unsupported(format!(
                 "'{}' is a {}: its name tells no format with rows",
                 self.path, self.entry.entry_type
             ))
-            .with_hint(format!("read its bytes: pond cat '{}'", self.path)));
-        };
+            .with_hint(format!("read its bytes: pond cat '{}'", self.path))
+        })
+    }
+
+    /// Returns the bytes as a table in a format.
+    fn data_source(
+        &self,
+        session: Option<&dyn Session>,
+        format: TableFormat,
+    ) -> Result<TableSource> {
         let inline = match self.blob()? {
             Some(_) => None,
             None => Some(self.view.snapshot.content(&self.entry)?.unwrap_or_default()),
         };
         let sha256 = self.entry.sha256.as_deref().unwrap_or_default();
-        self.blobs().register(session.runtime_env());
+        if let Some(session) = session {
+            self.blobs().register(session.runtime_env());
+        }
         Ok(TableSource {
             path: self.path.clone(),
             store_url: self.blobs().url(),

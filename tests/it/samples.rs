@@ -193,13 +193,29 @@ impl File for SampleFile {
 
     async fn table_sources(&self, session: &dyn Session) -> Result<Option<Vec<TableSource>>> {
         let Some(format) = TableFormat::of_name(self.path.name()) else { return Ok(None) };
+        self.source(Some(session), format).await.map(|source| Some(vec![source]))
+    }
+
+    async fn text_source(&self, session: Option<&dyn Session>) -> Result<Option<TableSource>> {
+        self.source(session, TableFormat::csv_of_name(self.path.name())).await.map(Some)
+    }
+}
+
+impl SampleFile {
+    async fn source(
+        &self,
+        session: Option<&dyn Session>,
+        format: TableFormat,
+    ) -> Result<TableSource> {
         // One store for each node, named by its path.
         let name: String = self.path.as_str().chars().filter(char::is_ascii_alphanumeric).collect();
         let url = ObjectStoreUrl::parse(format!("samples://{}/", name.to_lowercase()))?;
-        session.runtime_env().register_object_store(url.as_ref(), self.store.clone());
+        if let Some(session) = session {
+            session.runtime_env().register_object_store(url.as_ref(), self.store.clone());
+        }
         let location = object_store::path::Path::from(self.location.as_str());
         let object = self.store.head(&location).await;
-        Ok(Some(vec![TableSource {
+        Ok(TableSource {
             path: self.path.clone(),
             store_url: url,
             object: object
@@ -208,6 +224,6 @@ impl File for SampleFile {
             known: None,
             inline: None,
             immutable: false,
-        }]))
+        })
     }
 }

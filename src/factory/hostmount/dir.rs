@@ -491,18 +491,26 @@ impl File for HostFile {
     }
 
     async fn table(&self, session: &dyn Session) -> Result<Arc<dyn TableProvider>> {
-        let source = self.source(session).await?;
+        let source = self.source(Some(session), self.format()?).await?;
         open_table(session, vec![source]).await
     }
 
     async fn table_sources(&self, session: &dyn Session) -> Result<Option<Vec<TableSource>>> {
-        Ok(Some(vec![self.source(session).await?]))
+        Ok(Some(vec![self.source(Some(session), self.format()?).await?]))
+    }
+
+    async fn text_source(&self, session: Option<&dyn Session>) -> Result<Option<TableSource>> {
+        let format = TableFormat::csv_of_name(self.path.name());
+        self.source(session, format).await.map(Some)
     }
 }
 
 impl HostFile {
-    async fn source(&self, session: &dyn Session) -> Result<TableSource> {
-        let format = self.format()?;
+    async fn source(
+        &self,
+        session: Option<&dyn Session>,
+        format: TableFormat,
+    ) -> Result<TableSource> {
         let this = self.clone();
         let store = HostStore::new(self.mount.clone());
         let store_url = store.register(session)?;

@@ -81,10 +81,12 @@ impl HostStore {
         Self { mount }
     }
 
-    /// Makes the store known to the engine and returns its address.
-    pub fn register(&self, session: &dyn Session) -> Result<ObjectStoreUrl> {
+    /// Makes the store known to a session, if there is one, and returns its address.
+    pub fn register(&self, session: Option<&dyn Session>) -> Result<ObjectStoreUrl> {
         let url = ObjectStoreUrl::parse(format!("hostmount://{}", self.mount.id()))?;
-        session.runtime_env().register_object_store(url.as_ref(), Arc::new(self.clone()));
+        if let Some(session) = session {
+            session.runtime_env().register_object_store(url.as_ref(), Arc::new(self.clone()));
+        }
         Ok(url)
     }
 

@@ -89,6 +89,11 @@ impl Error {
         Self::new(kind, format!("{object}")).with_source(source)
     }
 
+    /// Makes an error of what an object store said.
+    pub(crate) fn from_store(error: object_store::Error) -> Self {
+        DataFusionError::from(error).into()
+    }
+
     /// Adds what the user can do next.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {

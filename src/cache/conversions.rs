@@ -100,6 +100,8 @@ pub struct Conversion {
 pub struct Prefix {
     /// Its length.
     pub bytes: u64,
+    /// The lines in it.
+    pub lines: u64,
     /// XXH3 of it, of 128 bits, in hex.
     pub xxh3: String,
 }

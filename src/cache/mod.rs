@@ -13,6 +13,7 @@
 
 mod answers;
 mod conversions;
+mod report;
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
@@ -32,6 +33,8 @@ pub use conversions::{
     CONVERTER, Conversion, ConvertedFile, KeptConversion, NewFile, Prefix, SourceIdentity,
     conversion_key,
 };
+use report::Report;
+pub use report::{Converting, Observer, Progress};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{Durability, create_dirs};
@@ -47,13 +50,14 @@ pub struct Cache {
     dir: Option<PathBuf>,
     ready: Mutex<HashMap<String, (FileId, Ready)>>,
     conversions: Option<Conversions>,
+    report: Report,
 }
 
 impl Cache {
     /// A cache in `dir`, an absolute path, which is made on first use.
     pub fn at(dir: PathBuf) -> Self {
         let conversions = Some(Conversions::at(dir.join("csv")));
-        Self { dir: Some(dir), ready: Mutex::default(), conversions }
+        Self { dir: Some(dir), conversions, ..Self::default() }
     }
 
     /// No cache: a transient pond has no place for one.

@@ -15,7 +15,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use crate::error::{Error, Result};
-use crate::format::{EncodedTable, TableFormat};
+use crate::format::{self, EncodedTable, TableFormat};
 
 /// Streams the file that holds `rows`. At most a row group of them is held.
 ///
@@ -34,7 +34,9 @@ pub(super) fn encode(
             });
             Ok(parts.boxed())
         }
-        TableFormat::Csv { delimiter, compression } => {
+        TableFormat::Csv(options) => {
+            let delimiter = options.delimiter.unwrap_or(b',');
+            let compression = options.compression.unwrap_or(format::Compression::None).file_type();
             let nested = schema.fields().iter().find(|field| field.data_type().is_nested());
             if let Some(field) = nested {
                 return Err(Error::unsupported(format!(
@@ -44,10 +46,10 @@ pub(super) fn encode(
                 ))
                 .with_hint("copy to a name that ends in .json or .parquet, or select its parts"));
             }
-            let header = Encoder::Csv { delimiter: *delimiter, header: true }
-                .encode(&RecordBatch::new_empty(schema))?;
-            let encoder = Encoder::Csv { delimiter: *delimiter, header: false };
-            compress(text(rows, encoder, header), *compression)
+            let header =
+                Encoder::Csv { delimiter, header: true }.encode(&RecordBatch::new_empty(schema))?;
+            let encoder = Encoder::Csv { delimiter, header: false };
+            compress(text(rows, encoder, header), compression)
         }
         TableFormat::Json { compression } => {
             compress(text(rows, Encoder::Json, Bytes::new()), *compression)

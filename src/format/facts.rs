@@ -157,6 +157,7 @@ struct ColumnFacts {
 struct Order {
     column: usize,
     sorted: bool,
+    first: Option<i64>,
     last: i64,
 }
 
@@ -172,7 +173,7 @@ impl FactsBuilder {
                 let (column, _) = schema
                     .column_with_name(name)
                     .ok_or_else(|| Error::invalid(format!("there is no column '{name}'")))?;
-                Ok::<_, Error>(Order { column, sorted: true, last: i64::MIN })
+                Ok::<_, Error>(Order { column, sorted: true, first: None, last: i64::MIN })
             })
             .transpose()?;
         let columns = schema.fields().iter().map(|_| ColumnFacts::default()).collect();
@@ -212,6 +213,22 @@ impl FactsBuilder {
         }
         if let Some(order) = self.order.as_mut().filter(|order| order.column == column) {
             order.add(&plain)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the rows that come next, whose facts `next` tells.
+    pub(super) fn absorb(&mut self, next: Self) -> Result<()> {
+        self.rows += next.rows;
+        for (facts, next) in self.columns.iter_mut().zip(next.columns) {
+            facts.nulls += next.nulls;
+            let Some((mut min, mut max)) = next.bounds else { continue };
+            facts.add_bounds(&min.evaluate()?.to_array()?, &max.evaluate()?.to_array()?)?;
+        }
+        if let (Some(order), Some(next)) = (&mut self.order, next.order) {
+            order.sorted &= next.sorted && next.first.is_none_or(|first| order.last <= first);
+            order.last = if next.first.is_some() { next.last } else { order.last };
+            order.first = order.first.or(next.first);
         }
         Ok(())
     }
@@ -292,6 +309,7 @@ impl Order {
         let times = times.as_primitive::<Int64Type>();
         let values = times.values();
         self.sorted = times.null_count() == 0 && self.last <= values[0] && values.is_sorted();
+        self.first = self.first.or(Some(values[0]));
         self.last = values[values.len() - 1];
         Ok(())
     }

@@ -13,10 +13,9 @@
 //!   in an error, never in other rows (`watch.rs`). There is no listing and no listing cache.
 //! - An error names the pond path of the file, and a reader that panics is such an error.
 //!
-//! The types of text columns come from a sample; a value beyond it that does not fit is an error
-//! naming file and column. Two limits are the readers' own: a time of day in a column whose sampled
-//! values are all dates is dropped, and a JSON column that first appears after the sample is not
-//! seen.
+//! The types of a text's columns come from a sample. A value of a CSV beyond it that does not fit ends
+//! the statement in an error, and the next one reads the column with a wider type; a JSON column that
+//! first appears after the sample is not seen.
 //!
 //! Tables of the pond itself are Parquet files that never change and of which their rows in the oplog
 //! tell all that planning needs ([`KnownTable`]). [`series_sources`] finds the files of a series,
@@ -53,13 +52,14 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::object_store::ObjectStoreUrl;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
-use object_store::ObjectMeta;
+use object_store::{ObjectMeta, ObjectStore};
 
 use crate::error::{Error, Result};
 use crate::node::File;
 use crate::path::PondPath;
 pub use csv::{
-    Compression, CsvColumn, CsvOptions, Dialect, Encoding, Layout, OnError, Reject, TimestampFormat,
+    Compression, Converted, CsvColumn, CsvOptions, CsvText, Dialect, Encoding, Layout, OnError,
+    Passed, Reject, Temporal, TimestampFormat,
 };
 pub use ends::optimizer_rules;
 pub use facts::KnownTable;
@@ -81,13 +81,8 @@ pub use write::{EncodedTable, TableWriter, detect_any_temporal, detect_temporal}
 pub enum TableFormat {
     /// Apache Parquet.
     Parquet,
-    /// Comma- or tab-separated text with a header line.
-    Csv {
-        /// The byte between fields.
-        delimiter: u8,
-        /// How the file is compressed.
-        compression: FileCompressionType,
-    },
+    /// Delimited text.
+    Csv(Arc<CsvOptions>),
     /// One JSON object a line.
     Json {
         /// How the file is compressed.
@@ -118,11 +113,11 @@ pub struct TableSource {
 }
 
 /// The endings of compressed text.
-const COMPRESSIONS: [(&str, FileCompressionType); 4] = [
-    (".gz", FileCompressionType::GZIP),
-    (".zst", FileCompressionType::ZSTD),
-    (".bz2", FileCompressionType::BZIP2),
-    (".xz", FileCompressionType::XZ),
+const COMPRESSIONS: [(&str, Compression); 4] = [
+    (".gz", Compression::Gzip),
+    (".zst", Compression::Zstd),
+    (".bz2", Compression::Bzip2),
+    (".xz", Compression::Xz),
 ];
 
 impl TableFormat {
@@ -132,14 +127,18 @@ impl TableFormat {
         let name = name.to_ascii_lowercase();
         let (name, compression) = COMPRESSIONS
             .iter()
-            .find_map(|(ending, compression)| Some((name.strip_suffix(ending)?, *compression)))
-            .unwrap_or((&name, FileCompressionType::UNCOMPRESSED));
+            .find_map(|(ending, compression)| {
+                Some((name.strip_suffix(ending)?, Some(*compression)))
+            })
+            .unwrap_or((&name, None));
         let (_, extension) = name.rsplit_once('.')?;
         match extension {
-            "csv" => Some(Self::Csv { delimiter: b',', compression }),
-            "tsv" => Some(Self::Csv { delimiter: b'\t', compression }),
-            "json" | "jsonl" | "ndjson" => Some(Self::Json { compression }),
-            _ if compression.is_compressed() => None,
+            "csv" => Some(Self::csv(None, compression)),
+            "tsv" => Some(Self::csv(Some(b'\t'), compression)),
+            "json" | "jsonl" | "ndjson" => Some(Self::Json {
+                compression: compression.unwrap_or(Compression::None).file_type(),
+            }),
+            _ if compression.is_some() => None,
             "parquet" | "pq" | "table" | "series" => Some(Self::Parquet),
             "arrow" | "ipc" | "feather" => Some(Self::Arrow),
             _ => None,
@@ -148,16 +147,19 @@ impl TableFormat {
 }
 
 impl TableFormat {
-    /// Returns the format of a CSV file: what its name tells, or commas and no compression.
+    /// Delimited text, of which the rest is to be seen.
+    pub fn csv(delimiter: Option<u8>, compression: Option<Compression>) -> Self {
+        Self::Csv(Arc::new(CsvOptions { delimiter, compression, ..CsvOptions::default() }))
+    }
+
+    /// Returns the format of a CSV file: what its name tells.
     pub fn csv_of_name(name: &str) -> Self {
         match Self::of_name(name) {
-            Some(csv @ Self::Csv { .. }) => csv,
+            Some(csv @ Self::Csv(_)) => csv,
             _ => {
                 let name = name.to_ascii_lowercase();
                 let told = COMPRESSIONS.iter().find(|(ending, _)| name.ends_with(ending));
-                let compression =
-                    told.map_or(FileCompressionType::UNCOMPRESSED, |(_, compression)| *compression);
-                Self::Csv { delimiter: b',', compression }
+                Self::csv(None, told.map(|(_, compression)| *compression))
             }
         }
     }
@@ -176,10 +178,7 @@ struct OpenedFile {
 enum FileKind {
     /// The footer, unless the table is known.
     Parquet(Option<Arc<datafusion::parquet::file::metadata::ParquetMetaData>>),
-    Csv {
-        delimiter: u8,
-        compression: FileCompressionType,
-    },
+    Csv(Arc<Layout>),
     /// `sampled`: whether the types come from a part of the file only.
     Json {
         compression: FileCompressionType,
@@ -192,7 +191,7 @@ enum FileKind {
 impl OpenedFile {
     /// Whether the types are a reading of text, and not what the writer said.
     fn is_guessed(&self) -> bool {
-        matches!(self.kind, FileKind::Csv { .. } | FileKind::Json { .. })
+        matches!(self.kind, FileKind::Csv(_) | FileKind::Json { .. })
     }
 }
 
@@ -237,9 +236,10 @@ async fn open_file(session: &dyn Session, source: TableSource) -> Result<OpenedF
         let (schema, kind) = match (&source.format, &source.known) {
             (TableFormat::Parquet, Some(known)) => (known.schema.clone(), FileKind::Parquet(None)),
             (TableFormat::Parquet, None) => parquet::open(session, &store, &source).await?,
-            (TableFormat::Csv { delimiter, compression }, _) => {
-                let schema = csv::open(&store, &source, *delimiter, *compression).await?;
-                (schema, FileKind::Csv { delimiter: *delimiter, compression: *compression })
+            (TableFormat::Csv(options), _) => {
+                let store: Arc<dyn ObjectStore> = Arc::new(store);
+                let layout = csv::open(&store, &source, options).await?;
+                (layout.schema(), FileKind::Csv(layout))
             }
             (TableFormat::Json { compression }, _) => {
                 let (schema, sampled) = json::open(&store, &source, *compression).await?;

@@ -7,6 +7,7 @@ use datafusion::datasource::physical_plan::{FileScanConfig, FileSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_plan::ExecutionPlan;
 
+use super::csv::scan::CsvScan;
 use super::watch::WatchedSource;
 use crate::path::PondPath;
 
@@ -33,9 +34,20 @@ pub fn scans_of(plan: &Arc<dyn ExecutionPlan>) -> Vec<Scan> {
     let mut waiting = vec![plan.clone()];
     while let Some(plan) = waiting.pop() {
         waiting.extend(plan.children().into_iter().rev().cloned());
-        let config = plan
-            .downcast_ref::<DataSourceExec>()
-            .and_then(|scan| scan.data_source().downcast_ref::<FileScanConfig>());
+        let Some(scan) = plan.downcast_ref::<DataSourceExec>() else { continue };
+        if let Some(texts) = scan.data_source().downcast_ref::<CsvScan>() {
+            let paths: BTreeSet<PondPath> = texts.paths().cloned().collect();
+            scans.push(Scan {
+                files: paths.len(),
+                of: paths.len(),
+                paths: paths.into_iter().collect(),
+                columns: texts.columns(),
+                predicate: None,
+                limit: scan.data_source().fetch(),
+            });
+            continue;
+        }
+        let config = scan.data_source().downcast_ref::<FileScanConfig>();
         let Some(config) = config else { continue };
         let Some(source) = config.file_source().downcast_ref::<WatchedSource>() else { continue };
         // One file may be in several partitions.

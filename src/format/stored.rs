@@ -230,7 +230,7 @@ impl TableProvider for StoredTable {
         };
         // Of a range of time, who knows how much it is.
         let split_bytes = if range { usize::MAX } else { SPLIT_BYTES };
-        let source = WatchedSource::new(source, store, None).splitting(split_bytes);
+        let source = WatchedSource::new(source, store).splitting(split_bytes);
         let source = source.with_lane(lane);
         // Lanes are kept apart from the start, and that is not cut later.
         let optimizer = &session.config_options().optimizer;

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{ScalarValue, project_schema};
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{
-    ArrowSource, CsvSource, FileGroup, FileScanConfigBuilder, FileSource,
+    ArrowSource, FileGroup, FileScanConfigBuilder, FileSource,
 };
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result as EngineResult;
@@ -21,9 +21,10 @@ use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use datafusion_datasource::compute_all_files_statistics;
 
+use super::csv::scan::{CsvFile, CsvScan};
 use super::json::JsonLinesSource;
 use super::watch::WatchedSource;
-use super::{FileKind, OpenedFile, WatchedStore, csv, parquet};
+use super::{FileKind, Layout, OpenedFile, WatchedStore, parquet};
 use crate::error::Result;
 
 /// One table of many files.
@@ -31,6 +32,8 @@ use crate::error::Result;
 pub(super) struct FileTable {
     schema: SchemaRef,
     scans: Vec<Scan>,
+    /// CSV files, all of which one scan reads.
+    texts: Vec<OpenedFile>,
 }
 
 /// Files that one plan node can read: in one store, of one kind, and with the columns in the same
@@ -46,7 +49,6 @@ struct Scan {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum ScanKind {
     Parquet,
-    Csv { delimiter: u8, compression: FileCompressionType },
     Json { compression: FileCompressionType },
     ArrowFile,
     ArrowStream,
@@ -55,9 +57,14 @@ enum ScanKind {
 impl FileTable {
     pub(super) fn new(schema: SchemaRef, files: Vec<OpenedFile>) -> Self {
         let mut scans: Vec<Scan> = Vec::new();
+        let mut texts = Vec::new();
         for file in files {
             // An empty text has no header, and no rows.
             if file.schema.fields().is_empty() && file.is_guessed() {
+                continue;
+            }
+            if matches!(file.kind, FileKind::Csv(_)) {
+                texts.push(file);
                 continue;
             }
             let scan = Scan::of(&schema, file);
@@ -66,7 +73,7 @@ impl FileTable {
                 None => scans.push(scan),
             }
         }
-        Self { schema, scans }
+        Self { schema, scans, texts }
     }
 }
 
@@ -100,10 +107,39 @@ impl TableProvider for FileTable {
         for scan in &self.scans {
             plans.push(scan.plan(session, &wanted, limit).await?);
         }
+        if !self.texts.is_empty() {
+            plans.push(self.plan_texts(session, wanted.clone(), limit)?);
+        }
         if plans.is_empty() {
             return Ok(Arc::new(EmptyExec::new(wanted)));
         }
         UnionExec::try_new(plans)
+    }
+}
+
+impl FileTable {
+    /// Plans a scan of the CSV files that yields the columns `wanted`.
+    fn plan_texts(
+        &self,
+        session: &dyn Session,
+        wanted: SchemaRef,
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut files = Vec::with_capacity(self.texts.len());
+        let mut size = 0;
+        for file in &self.texts {
+            let FileKind::Csv(layout) = &file.kind else { continue };
+            size += file.source.object.size;
+            files.push(CsvFile {
+                store: WatchedStore::open(session, &file.source.store_url, [&file.source])?,
+                source: file.source.clone(),
+                layout: retype(layout, &self.schema),
+            });
+        }
+        let splits = size >= session.config_options().optimizer.repartition_file_min_size as u64;
+        let partitions = if splits { session.config().target_partitions() } else { 1 };
+        let scan = CsvScan::new(files, wanted, partitions, limit);
+        Ok(DataSourceExec::from_data_source(scan))
     }
 }
 
@@ -113,9 +149,7 @@ impl Scan {
         let (kind, schema) = match file.kind {
             // The reader matches by name and casts, file by file.
             FileKind::Parquet(_) => (ScanKind::Parquet, table_schema.clone()),
-            FileKind::Csv { delimiter, compression } => {
-                (ScanKind::Csv { delimiter, compression }, retype(&file.schema, table_schema))
-            }
+            FileKind::Csv(_) => unreachable!("texts have a scan of their own"),
             // The reader matches by name.
             FileKind::Json { compression, .. } => {
                 (ScanKind::Json { compression }, table_schema.clone())
@@ -142,9 +176,8 @@ impl Scan {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let url = &self.files[0].source.store_url;
         let store = WatchedStore::open(session, url, self.files.iter().map(|file| &file.source))?;
-        let csv_columns = matches!(self.kind, ScanKind::Csv { .. }).then(|| self.schema.clone());
         let source = self.file_source(session, &store).await?;
-        let source = Arc::new(WatchedSource::new(source, store, csv_columns));
+        let source = Arc::new(WatchedSource::new(source, store));
 
         let files = self
             .files
@@ -193,7 +226,7 @@ impl Scan {
 
     fn compression(&self) -> FileCompressionType {
         match self.kind {
-            ScanKind::Csv { compression, .. } | ScanKind::Json { compression } => compression,
+            ScanKind::Json { compression } => compression,
             _ => FileCompressionType::UNCOMPRESSED,
         }
     }
@@ -206,11 +239,6 @@ impl Scan {
         let schema = self.schema.clone();
         Ok(match self.kind {
             ScanKind::Parquet => parquet::file_source(session, store, &schema),
-            ScanKind::Csv { delimiter, .. } => {
-                let multiline = self.is_multiline(session, store, delimiter).await?;
-                let options = csv::options(delimiter, multiline);
-                Arc::new(CsvSource::new(schema).with_csv_options(options))
-            }
             ScanKind::Json { .. } => {
                 let sampled =
                     |file: &OpenedFile| matches!(file.kind, FileKind::Json { sampled: true, .. });
@@ -220,51 +248,25 @@ impl Scan {
             ScanKind::ArrowStream => Arc::new(ArrowSource::new_stream_file_source(schema)),
         })
     }
-
-    /// Whether the CSV files must not be split at line ends: because a value holds one, or because
-    /// splitting gains too little to look.
-    async fn is_multiline(
-        &self,
-        session: &dyn Session,
-        store: &WatchedStore,
-        delimiter: u8,
-    ) -> Result<bool> {
-        let partitions = session.config().target_partitions();
-        let optimizer = &session.config_options().optimizer;
-        let size: u64 = self.files.iter().map(|file| file.source.object.size).sum();
-        let splits = partitions > 1
-            && optimizer.repartition_file_scans
-            && size >= optimizer.repartition_file_min_size as u64
-            && self.files.len() < FILES_PER_PARTITION * partitions
-            && !self.compression().is_compressed();
-        if !splits {
-            return Ok(true);
-        }
-        for file in &self.files {
-            if csv::is_multiline(store, &file.source, delimiter).await? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
 }
 
-/// So many files keep each partition busy unsplit.
-const FILES_PER_PARTITION: usize = 4;
-
-/// Returns a CSV file's columns with the types of the table, as which their text is read where the
-/// reader knows them.
-fn retype(file_schema: &Schema, table_schema: &Schema) -> SchemaRef {
-    let fields = file_schema.fields().iter().map(|field| {
-        let united = table_schema.fields().find(field.name());
+/// Returns how a text is read as a part of the table: where the table has another type, as which the
+/// text can be read, it is read so.
+fn retype(layout: &Arc<Layout>, table_schema: &Schema) -> Arc<Layout> {
+    let mut retyped = layout.as_ref().clone();
+    for column in &mut retyped.columns {
+        let united = table_schema.fields().find(&column.name);
         let (_, united) = united.expect("a table has the columns of its files");
         let data_type = match united.data_type() {
             known if known.is_primitive() || known == &DataType::Boolean => known.clone(),
             _ => DataType::Utf8View,
         };
-        Field::new(field.name(), data_type, true)
-    });
-    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+        if data_type != column.data_type {
+            column.data_type = data_type;
+            column.is_declared = true;
+        }
+    }
+    if retyped == **layout { layout.clone() } else { Arc::new(retyped) }
 }
 
 /// Gives the rows of `plan` the columns `wanted`: by name, cast where types differ, null where they

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
-use std::sync::{LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use bytes::Bytes;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -14,7 +14,7 @@ use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, GetResult, GetResultPayload, ObjectMeta, ObjectStore};
 
-use super::TableSource;
+use super::{CsvOptions, Layout, TableSource};
 use crate::error::{Error, Result};
 
 /// How much of a text tells the types of its columns: all of a text that is no longer.
@@ -129,8 +129,28 @@ fn chunks(result: GetResult) -> BoxStream<'static, Result<Bytes, DataFusionError
 pub(super) struct Learnt {
     /// The columns, and whether they were learnt from a part only.
     pub(super) columns: Option<(SchemaRef, bool)>,
-    /// Whether a record of the CSV has more than one line.
-    pub(super) multiline: Option<bool>,
+    /// How a CSV is read, by what was said of it.
+    pub(super) layouts: Vec<(Arc<CsvOptions>, Arc<Layout>)>,
+}
+
+/// The number of ways to read one text that are remembered.
+const LAYOUTS_MAX: usize = 4;
+
+impl Learnt {
+    /// Returns how a CSV is read.
+    pub(super) fn layout_of(&self, options: &Arc<CsvOptions>) -> Option<Arc<Layout>> {
+        let known = self.layouts.iter().find(|(known, _)| known == options);
+        known.map(|(_, layout)| layout.clone())
+    }
+
+    /// Sets how a CSV is read.
+    pub(super) fn set_layout(&mut self, options: &Arc<CsvOptions>, layout: &Arc<Layout>) {
+        self.layouts.retain(|(known, _)| known != options);
+        if self.layouts.len() == LAYOUTS_MAX {
+            self.layouts.remove(0);
+        }
+        self.layouts.push((options.clone(), layout.clone()));
+    }
 }
 
 /// The number of texts that are remembered.

@@ -17,7 +17,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::catalog::Session;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -50,7 +49,7 @@ use object_store::{
 };
 
 use super::ends::Lane;
-use super::{TableFormat, TableSource, csv};
+use super::{TableFormat, TableSource};
 use crate::error::{Error, ErrorKind, Result};
 use crate::path::PondPath;
 
@@ -82,10 +81,7 @@ impl WatchedFile {
                 path: source.path.clone(),
                 object: source.object.clone(),
                 immutable: source.immutable,
-                is_text: matches!(
-                    source.format,
-                    TableFormat::Csv { .. } | TableFormat::Json { .. }
-                ),
+                is_text: matches!(source.format, TableFormat::Json { .. }),
                 inline: source.inline.clone(),
                 seen: AtomicBool::new(false),
             };
@@ -331,8 +327,6 @@ fn panicked(path: &PondPath, panic: &(dyn Any + Send)) -> Error {
 pub(super) struct WatchedSource {
     inner: Arc<dyn FileSource>,
     store: WatchedStore,
-    /// The columns of CSV files, which their reader's errors only count.
-    csv_columns: Option<SchemaRef>,
     /// If set, the scan is cut into partitions where the plan asks for them, and not before, once it
     /// has so many bytes.
     splits_from: Option<usize>,
@@ -341,12 +335,8 @@ pub(super) struct WatchedSource {
 }
 
 impl WatchedSource {
-    pub(super) fn new(
-        inner: Arc<dyn FileSource>,
-        store: WatchedStore,
-        csv_columns: Option<SchemaRef>,
-    ) -> Self {
-        Self { inner, store, csv_columns, splits_from: None, lane: None }
+    pub(super) fn new(inner: Arc<dyn FileSource>, store: WatchedStore) -> Self {
+        Self { inner, store, splits_from: None, lane: None }
     }
 
     /// Returns how many files its table has.
@@ -406,7 +396,6 @@ impl FileSource for WatchedSource {
         Ok(Box::new(WatchedMorselizer {
             inner: self.inner.create_morselizer(store, &config, partition)?,
             store: self.store.clone(),
-            csv_columns: self.csv_columns.clone(),
         }))
     }
 
@@ -554,9 +543,6 @@ pub(super) fn keep_apart(config: FileScanConfigBuilder) -> FileScanConfigBuilder
 struct Part {
     store: WatchedStore,
     location: Path,
-    /// Where the part starts, in bytes.
-    start: u64,
-    csv_columns: Option<SchemaRef>,
 }
 
 impl Part {
@@ -583,15 +569,12 @@ impl Part {
         name(self.path(), Error::from(error)).into()
     }
 
-    /// As [`Part::name`], but looks for the cause: a change of the file, or a row of the text.
+    /// As [`Part::name`], but looks for the cause: a change of the file.
     async fn explain(&self, error: DataFusionError) -> DataFusionError {
         if let Err(changed) = self.check().await {
             return changed;
         }
-        let Some(columns) = &self.csv_columns else { return self.name(error) };
-        let lines_before = csv::lines_before(&self.store, &self.location, self.start).await;
-        csv::explain(self.path(), columns, &error, lines_before.ok())
-            .map_or_else(|| self.name(error), DataFusionError::from)
+        self.name(error)
     }
 
     /// Checks that the file is still what it was.
@@ -629,17 +612,11 @@ impl Part {
 struct WatchedMorselizer {
     inner: Box<dyn Morselizer>,
     store: WatchedStore,
-    csv_columns: Option<SchemaRef>,
 }
 
 impl Morselizer for WatchedMorselizer {
     fn plan_file(&self, file: PartitionedFile) -> EngineResult<Box<dyn MorselPlanner>> {
-        let part = Part {
-            store: self.store.clone(),
-            location: file.object_meta.location.clone(),
-            start: file.range().0,
-            csv_columns: self.csv_columns.clone(),
-        };
+        let part = Part { store: self.store.clone(), location: file.object_meta.location.clone() };
         let planner = part.isolate(|| self.inner.plan_file(file))?;
         Ok(part.wrap(planner))
     }

@@ -14,6 +14,7 @@
 //! Bounds of pages are kept of the columns stored as integers only: a page of other values has all of
 //! them, and the index is read whole.
 
+use std::io::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -22,13 +23,16 @@ use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
+use datafusion::parquet::arrow::arrow_writer::{
+    ArrowRowGroupWriterFactory, ArrowWriter, ArrowWriterOptions,
+};
 use datafusion::parquet::arrow::{
     ARROW_SCHEMA_META_KEY, ArrowSchemaConverter, encode_arrow_schema,
 };
 use datafusion::parquet::basic::{Compression, Encoding, Type as PhysicalType};
 use datafusion::parquet::file::metadata::KeyValue;
 use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
+use datafusion::parquet::file::writer::SerializedFileWriter;
 use datafusion::parquet::schema::types::SchemaDescriptor;
 use futures::TryStreamExt;
 use tokio::sync::mpsc;
@@ -67,12 +71,8 @@ impl TableWriter {
     pub fn new(schema: &Schema, temporal_column: Option<&str>) -> Result<Self> {
         let facts = FactsBuilder::new(schema, temporal_column)?;
         let schema = Arc::new(check_columns(schema)?);
-        let parquet = ArrowSchemaConverter::new().convert(&schema).map_err(engine)?;
-        let options = ArrowWriterOptions::new()
-            .with_skip_arrow_metadata(true)
-            .with_properties(properties(&parquet, facts.schema()));
-        let writer = ArrowWriter::try_new_with_options(Vec::new(), schema.clone(), options);
-        Ok(Self { schema, writer: writer.map_err(engine)?, facts })
+        let writer = arrow_writer(&schema, facts.schema(), Vec::new())?;
+        Ok(Self { schema, writer, facts })
     }
 
     /// Encodes the rows of a batch.
@@ -106,7 +106,7 @@ impl TableWriter {
     }
 }
 
-fn engine(error: datafusion::parquet::errors::ParquetError) -> Error {
+pub(super) fn engine(error: datafusion::parquet::errors::ParquetError) -> Error {
     Error::from(DataFusionError::from(error))
 }
 
@@ -137,6 +137,32 @@ pub(super) fn check_columns(schema: &Schema) -> Result<Schema> {
         .iter()
         .map(|field| field.as_ref().clone().with_metadata(Default::default()));
     Ok(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// Starts a file whose row groups are encoded elsewhere, in the layout of [`TableWriter`], with these
+/// columns, which are `stored` as so.
+///
+/// # Errors
+/// As [`TableWriter::new`].
+pub(super) fn row_group_writer<W: Write + Send>(
+    schema: &Schema,
+    stored: &Schema,
+    file: W,
+) -> Result<(SerializedFileWriter<W>, ArrowRowGroupWriterFactory)> {
+    let writer = arrow_writer(&Arc::new(check_columns(schema)?), stored, file)?;
+    writer.into_serialized_writer().map_err(engine)
+}
+
+fn arrow_writer<W: Write + Send>(
+    schema: &SchemaRef,
+    stored: &Schema,
+    file: W,
+) -> Result<ArrowWriter<W>> {
+    let parquet = ArrowSchemaConverter::new().convert(schema).map_err(engine)?;
+    let options = ArrowWriterOptions::new()
+        .with_skip_arrow_metadata(true)
+        .with_properties(properties(&parquet, stored));
+    ArrowWriter::try_new_with_options(file, schema.clone(), options).map_err(engine)
 }
 
 fn properties(parquet: &SchemaDescriptor, stored: &Schema) -> WriterProperties {

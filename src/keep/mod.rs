@@ -37,7 +37,8 @@ pub use status::Status;
 /// Maintenance that failed, and has not succeeded since.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// What could not be maintained: `oplog`, `series`, or the kept `answers of derived nodes`.
+    /// What could not be maintained: `oplog`, `series`, the kept `answers of derived nodes`, or the
+    /// `conversions of CSV`.
     pub what: String,
     /// When, microseconds since 1970 UTC.
     pub timestamp: i64,
@@ -51,16 +52,18 @@ pub(crate) enum Upkeep {
     Oplog,
     Series,
     Answers,
+    Conversions,
 }
 
 impl Upkeep {
-    const ALL: [Self; 3] = [Self::Oplog, Self::Series, Self::Answers];
+    const ALL: [Self; 4] = [Self::Oplog, Self::Series, Self::Answers, Self::Conversions];
 
     fn as_str(self) -> &'static str {
         match self {
             Self::Oplog => "oplog",
             Self::Series => "series",
             Self::Answers => "answers of derived nodes",
+            Self::Conversions => "conversions of CSV",
         }
     }
 

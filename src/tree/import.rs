@@ -550,7 +550,7 @@ fn format_of_text(head: &[u8]) -> Option<TableFormat> {
     }
     Some(match valid.trim_start().as_bytes().first()? {
         b'{' | b'[' => TableFormat::Json { compression },
-        _ => TableFormat::Csv { delimiter: b',', compression },
+        _ => TableFormat::csv(None, None),
     })
 }
 

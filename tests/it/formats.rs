@@ -24,7 +24,7 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 use pond::entry::EntryType;
-use pond::format::{KnownTable, TableFormat, TableSource, open_table, read};
+use pond::format::{Compression, KnownTable, TableFormat, TableSource, open_table, read};
 use pond::node::{DirEntry, File};
 use pond::path::PondPath;
 use pond::{Error, ErrorKind, Result};
@@ -161,11 +161,11 @@ async fn compress(text: &str, compression: FileCompressionType) -> Vec<u8> {
 
 #[test]
 fn names_tell_formats() {
-    let csv = |compression| Some(TableFormat::Csv { delimiter: b',', compression });
-    assert_eq!(TableFormat::of_name("a.CSV"), csv(FileCompressionType::UNCOMPRESSED));
-    assert_eq!(TableFormat::of_name("a.b.csv.GZ"), csv(FileCompressionType::GZIP));
-    assert_eq!(TableFormat::of_name("a.csv.zst"), csv(FileCompressionType::ZSTD));
-    let tsv = TableFormat::Csv { delimiter: b'\t', compression: FileCompressionType::XZ };
+    let csv = |compression| Some(TableFormat::csv(None, compression));
+    assert_eq!(TableFormat::of_name("a.CSV"), csv(None));
+    assert_eq!(TableFormat::of_name("a.b.csv.GZ"), csv(Some(Compression::Gzip)));
+    assert_eq!(TableFormat::of_name("a.csv.zst"), csv(Some(Compression::Zstd)));
+    let tsv = TableFormat::csv(Some(b'\t'), Some(Compression::Xz));
     assert_eq!(TableFormat::of_name("a.tsv.xz"), Some(tsv));
     for name in ["a.json", "a.jsonl", "a.ndjson"] {
         let json = TableFormat::Json { compression: FileCompressionType::UNCOMPRESSED };

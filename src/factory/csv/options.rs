@@ -187,6 +187,7 @@ fn csv_options(config: &Config) -> Result<CsvOptions> {
             "null" => OnError::Null,
             _ => OnError::Fail,
         }),
+        temporal_column: None,
         columns: Vec::new(),
     };
     let roles = [

@@ -1,57 +1,82 @@
 //! Where the rows of a CSV file come from: the one place that decides whether they are read from the
 //! text, or from what was converted of it.
+//!
+//! A text is converted when its rows are first wanted, by one of all the statements and processes that
+//! want them while the others wait. A conversion serves as long as the text is what it was and
+//! `cache_ttl` has not passed. Where a conversion cannot be kept, as in a pond in memory or on a disk
+//! that is full, rows come from the text, and the pond's status says why.
+//!
+//! A text of the host is known by its times. They pass in steps, so a text that was changed within the
+//! current one could change again and look the same: before such a text is converted, the step is
+//! waited out ([`settle`]).
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use datafusion::catalog::Session;
-use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 
 use super::Reading;
+use crate::cache::{Conversion, NewFile, Prefix, SourceIdentity, conversion_key};
+use crate::entry::{EntryType, now_micros};
 use crate::error::{Error, Result};
 use crate::factory::OpenContext;
-use crate::format::{Compression, CsvOptions, Encoding, TableFormat, TableSource};
-use crate::node::Freshness;
+use crate::format::{
+    Compression, Converted, CsvOptions, CsvText, Dialect, Encoding, Layout, Passed, TableFormat,
+    TableSource, Temporal, TimestampFormat,
+};
+use crate::keep::Upkeep;
+use crate::node::{self, Freshness};
+
+/// The longest step of the times of a file: they are those of the kernel's clock tick.
+const TICK: Duration = Duration::from_millis(20);
+/// Texts that are smaller are converted whole when they have grown.
+const GROWN_BYTES_MIN: u64 = 256 * 1024;
+/// Files of a text that grew, before it is converted whole.
+const FILES_MAX: usize = 8;
+
+/// Why there is no conversion.
+enum Failure {
+    /// The text is at fault.
+    Text(Error),
+    /// The cache is.
+    Cache(Error),
+}
 
 /// Returns the files in which the rows of a text are.
 ///
 /// # Errors
 /// Whatever keeps the text from being read so.
 pub(super) async fn serve(
-    _session: &dyn Session,
-    _cx: &OpenContext,
+    session: &dyn Session,
+    cx: &OpenContext,
     source: TableSource,
     how: &Reading,
 ) -> Result<Vec<TableSource>> {
-    let TableFormat::Csv { mut delimiter, mut compression } = source.format else {
-        return Err(Error::unsupported(format!("'{}' is no CSV", source.path)));
-    };
-    delimiter = how.options.delimiter.unwrap_or(delimiter);
-    compression = match how.options.compression {
-        None => compression,
-        Some(Compression::None) => FileCompressionType::UNCOMPRESSED,
-        Some(Compression::Gzip) => FileCompressionType::GZIP,
-        Some(Compression::Zstd) => FileCompressionType::ZSTD,
-        Some(Compression::Bzip2) => FileCompressionType::BZIP2,
-        Some(Compression::Xz) => FileCompressionType::XZ,
-    };
-    check(&source, &how.options)?;
-    Ok(vec![TableSource { format: TableFormat::Csv { delimiter, compression }, ..source }])
-}
-
-/// Refuses what the reader does not know how to do.
-fn check(source: &TableSource, options: &CsvOptions) -> Result<()> {
-    let unread = [
-        ("has_header", options.has_header == Some(false)),
-        ("quote", options.quote.is_some_and(|quote| quote != Some(b'"'))),
-        ("escape", options.escape.is_some_and(|escape| escape.is_some())),
-        ("comment", options.comment.is_some_and(|comment| comment.is_some())),
-        ("null_values", options.null_values.is_some()),
-        ("timestamp_format", options.timestamp_format.is_some()),
-        ("encoding", options.encoding.is_some_and(|encoding| encoding != Encoding::Utf8)),
-        ("on_error", options.on_error.is_some()),
-    ];
-    match unread.iter().find(|(_, is_given)| *is_given) {
-        None => Ok(()),
-        Some((name, _)) => {
-            Err(Error::unsupported(format!("'{}' cannot be read with this '{name}'", source.path)))
+    let source = as_text(source, how)?;
+    if cx.cache.dir().is_none() {
+        return Ok(vec![source]);
+    }
+    let key = key_of(&source, how);
+    if let Some(conversion) = current(cx, &key, &source, how) {
+        cx.cache.used(&key);
+        return cx.cache.conversion_sources(&conversion, &source.path);
+    }
+    let path = source.path.clone();
+    let converted = convert(session, cx, source.clone(), how, &key, false).await;
+    let dir = cx.cache.dir().and_then(|dir| dir.parent());
+    match converted {
+        Ok(conversion) => {
+            cx.cache.used(&key);
+            Upkeep::Conversions.remember(dir, None);
+            cx.cache.conversion_sources(&conversion, &path)
+        }
+        Err(Failure::Text(error)) => Err(error),
+        Err(Failure::Cache(error)) => {
+            Upkeep::Conversions.remember(dir, Some(&error));
+            cx.cache.notice(format!("'{path}' is read from its text: {error}"));
+            Ok(vec![source])
         }
     }
 }
@@ -61,11 +86,22 @@ fn check(source: &TableSource, options: &CsvOptions) -> Result<()> {
 /// # Errors
 /// Whatever keeps the cache from being looked into.
 pub(super) async fn freshness(
-    _cx: &OpenContext,
-    _source: &TableSource,
-    _how: &Reading,
+    cx: &OpenContext,
+    source: &TableSource,
+    how: &Reading,
 ) -> Result<Freshness> {
-    Ok(Freshness::Live)
+    if cx.cache.dir().is_none() {
+        return Ok(Freshness::Live);
+    }
+    let source = as_text(source.clone(), how)?;
+    let key = key_of(&source, how);
+    Ok(Freshness::Converted(if current(cx, &key, &source, how).is_some() {
+        node::Conversion::Cached
+    } else if cx.cache.kept_conversion(&key).is_some() {
+        node::Conversion::Stale
+    } else {
+        node::Conversion::Unconverted
+    }))
 }
 
 /// Says how a text is read, and what became of it: its dialect, its columns, how many records were
@@ -74,12 +110,30 @@ pub(super) async fn freshness(
 /// # Errors
 /// Whatever keeps the text from being looked at.
 pub(super) async fn properties(
-    _session: &dyn Session,
-    _cx: &OpenContext,
-    _source: &TableSource,
+    session: &dyn Session,
+    cx: &OpenContext,
+    source: &TableSource,
     how: &Reading,
 ) -> Result<Vec<(&'static str, String)>> {
-    Ok(vec![("cache_ttl", format!("{} s", how.ttl.as_secs()))])
+    let source = as_text(source.clone(), how)?;
+    let kept = current(cx, &key_of(&source, how), &source, how);
+    let layout = match &kept {
+        Some(kept) => Arc::new(kept.layout.clone()),
+        None => CsvText::open(session, source)?.layout().await?,
+    };
+    let mut said = vec![("dialect", describe(&layout.dialect))];
+    let columns = layout.columns.iter().map(|column| {
+        let how = if column.is_declared { " (given)" } else { "" };
+        format!("{} {}{how}", column.name, column.data_type)
+    });
+    said.push(("columns", columns.collect::<Vec<_>>().join(", ")));
+    if let Some(kept) = kept {
+        let age = (now_micros() - kept.converted_at) / 1_000_000;
+        said.push(("conversion", format!("{} bytes, {age} s old", kept.size())));
+        said.push(("rows", kept.rows.to_string()));
+        said.push(("rejected", kept.rejected.to_string()));
+    }
+    Ok(said)
 }
 
 /// Converts a text anew.
@@ -87,11 +141,255 @@ pub(super) async fn properties(
 /// # Errors
 /// What is wrong with the text, or with the cache.
 pub(super) async fn renew(
-    _session: &dyn Session,
+    session: &dyn Session,
     cx: &OpenContext,
-    _source: TableSource,
-    _how: &Reading,
+    source: TableSource,
+    how: &Reading,
 ) -> Result<()> {
-    Err(Error::unsupported(format!("'{}' cannot be refreshed", cx.path))
-        .with_hint("it is always as new as can be: read it"))
+    let source = as_text(source, how)?;
+    let key = key_of(&source, how);
+    match convert(session, cx, source, how, &key, true).await {
+        Ok(_) => Ok(()),
+        Err(Failure::Text(error) | Failure::Cache(error)) => Err(error),
+    }
+}
+
+/// Returns the source as what its user says of it.
+pub(super) fn as_text(source: TableSource, how: &Reading) -> Result<TableSource> {
+    let TableFormat::Csv(told) = &source.format else {
+        return Err(Error::unsupported(format!("'{}' is no CSV", source.path)));
+    };
+    let options = CsvOptions {
+        delimiter: how.options.delimiter.or(told.delimiter),
+        compression: how.options.compression.or(told.compression),
+        temporal_column: how.temporal_column.clone(),
+        ..how.options.clone()
+    };
+    Ok(TableSource { format: TableFormat::Csv(Arc::new(options)), ..source })
+}
+
+fn key_of(source: &TableSource, how: &Reading) -> String {
+    conversion_key(source, &how.options, how.temporal_column.as_deref(), how.target_type)
+}
+
+/// Returns the conversion that serves.
+fn current(
+    cx: &OpenContext,
+    key: &str,
+    source: &TableSource,
+    how: &Reading,
+) -> Option<Arc<Conversion>> {
+    let kept = cx.cache.conversion(key, &SourceIdentity::of(source))?;
+    is_young(&kept, how).then_some(kept)
+}
+
+/// Whether a conversion may still be served. A clock that was put back makes none last longer.
+fn is_young(conversion: &Conversion, how: &Reading) -> bool {
+    let age = now_micros() - conversion.converted_at;
+    u64::try_from(age).is_ok_and(|age| u128::from(age) < how.ttl.as_micros())
+}
+
+/// Converts a text, unless somebody has done so just now and it need not be anew.
+async fn convert(
+    session: &dyn Session,
+    cx: &OpenContext,
+    source: TableSource,
+    how: &Reading,
+    key: &str,
+    anew: bool,
+) -> Result<Arc<Conversion>, Failure> {
+    let text = CsvText::open(session, source).map_err(Failure::Text)?;
+    let begun = Instant::now();
+    let lock = cx.cache.lock_conversion(key).await.map_err(Failure::Cache)?;
+    let source = text.source();
+    if !anew && let Some(kept) = current(cx, key, source, how) {
+        return Ok(kept);
+    }
+    settle(source).await;
+    let before = cx.cache.kept_conversion(key).filter(|before| !anew && is_young(before, how));
+    let grown = match &before {
+        Some(before) => grow(cx, &text, how, before).await,
+        None => None,
+    };
+    let mut conversion = match grown {
+        Some(conversion) => conversion,
+        None => {
+            let (file, converted) = write(cx, &text, how, None).await?;
+            let files = match converted.rows {
+                0 => Vec::new(),
+                _ => vec![file.finish(converted.facts.clone()).map_err(Failure::Cache)?],
+            };
+            of(cx, source, &converted, converted.rows, converted.rejected, files)
+        }
+    };
+    conversion.took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    cx.cache.publish_conversion(key, conversion, &lock).map_err(Failure::Cache)?;
+    cx.cache.conversion(key, &SourceIdentity::of(source)).ok_or_else(|| {
+        Failure::Cache(Error::invalid(format!("the conversion of '{}' is gone", source.path)))
+    })
+}
+
+/// Converts what a text has got since it was converted, if it has only grown. Whatever is in the way
+/// is for the conversion of the whole to tell.
+async fn grow(
+    cx: &OpenContext,
+    text: &CsvText,
+    how: &Reading,
+    before: &Conversion,
+) -> Option<Conversion> {
+    let prefix = before.prefix.as_ref()?;
+    let size = text.source().object.size;
+    let is_blank = |layout: &Layout| layout.columns.iter().any(|column| column.is_blank());
+    if prefix.bytes < GROWN_BYTES_MIN
+        || size <= prefix.bytes
+        || before.files.len() >= FILES_MAX
+        || is_blank(&before.layout)
+    {
+        return None;
+    }
+    let xxh3 = u128::from_str_radix(&prefix.xxh3, 16).ok()?;
+    let from = Passed { bytes: prefix.bytes, lines: prefix.lines, xxh3 };
+    let layout = Arc::new(before.layout.clone());
+    let (file, converted) = write(cx, text, how, Some((from, layout))).await.ok()?;
+    let mut files = before.files.clone();
+    if converted.rows > 0 {
+        files.push(file.finish(converted.facts.clone()).ok()?);
+    }
+    let (rows, rejected) = (before.rows + converted.rows, before.rejected + converted.rejected);
+    Some(of(cx, text.source(), &converted, rows, rejected, files))
+}
+
+fn of(
+    cx: &OpenContext,
+    source: &TableSource,
+    converted: &Converted,
+    rows: u64,
+    rejected: u64,
+    files: Vec<crate::cache::ConvertedFile>,
+) -> Conversion {
+    Conversion {
+        path: source.path.to_string(),
+        shown_as: cx.path.to_string(),
+        source: SourceIdentity::of(source),
+        layout: converted.layout.as_ref().clone(),
+        rows,
+        rejected,
+        files,
+        prefix: converted.passed.map(|passed| Prefix {
+            bytes: passed.bytes,
+            lines: passed.lines,
+            xxh3: format!("{:032x}", passed.xxh3),
+        }),
+        converted_at: now_micros(),
+        took_ms: 0,
+    }
+}
+
+/// Writes a file of the cache.
+async fn write(
+    cx: &OpenContext,
+    text: &CsvText,
+    how: &Reading,
+    from: Option<(Passed, Arc<Layout>)>,
+) -> Result<(NewFile, Converted), Failure> {
+    let temporal = match how.target_type {
+        EntryType::FileSeries => Temporal::Series(how.temporal_column.clone()),
+        _ => Temporal::Table,
+    };
+    let failed = Arc::new(AtomicBool::new(false));
+    let new_file = || {
+        let file = cx.cache.new_file();
+        failed.store(file.is_err(), Ordering::Relaxed);
+        Ok(Watched { file: file?, failed: failed.clone() })
+    };
+    let source = text.source();
+    let progress = cx.cache.progress(&source.path, source.object.size);
+    let read = |bytes| progress.read(bytes);
+    match text.convert(&temporal, from, &read, new_file).await {
+        Ok((watched, converted)) => Ok((watched.file, converted)),
+        Err(error) if failed.load(Ordering::Relaxed) => Err(Failure::Cache(error)),
+        Err(error) => Err(Failure::Text(error)),
+    }
+}
+
+/// A file that remembers whether writing it failed: the text is not at fault then.
+struct Watched {
+    file: NewFile,
+    failed: Arc<AtomicBool>,
+}
+
+impl Write for Watched {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes);
+        if written.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::Interrupted) {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        written
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Waits until a change of a file of the host would give it another time.
+async fn settle(source: &TableSource) {
+    let changed = source.object.version.as_ref().and_then(|changed| changed.parse::<i128>().ok());
+    let Some(changed) = changed else { return };
+    let age = i128::from(now_micros()) * 1000 - changed;
+    let tick = i128::try_from(TICK.as_nanos()).unwrap_or(0);
+    if (0..tick).contains(&age) {
+        let left = u64::try_from(tick - age).unwrap_or(0);
+        tokio::time::sleep(Duration::from_nanos(left)).await;
+    }
+}
+
+/// Says how the values of a text are told apart.
+fn describe(dialect: &Dialect) -> String {
+    let shown = |byte: u8| match byte {
+        b'\t' => "tab".to_owned(),
+        byte => char::from(byte).to_string(),
+    };
+    let optional = |byte: Option<u8>| byte.map_or_else(|| "none".to_owned(), shown);
+    let escape = match dialect.escape {
+        Some(escape) => shown(escape),
+        None => "doubled".to_owned(),
+    };
+    let mut words = vec![
+        format!("delimiter {}", shown(dialect.delimiter)),
+        format!("quote {}", optional(dialect.quote)),
+        format!("escape {escape}"),
+        format!("comment {}", optional(dialect.comment)),
+        format!("header {}", if dialect.has_header { "yes" } else { "no" }),
+        format!("encoding {}", encoding_name(dialect.encoding)),
+        format!("compression {}", compression_name(dialect.compression)),
+    ];
+    if !dialect.nulls.is_empty() {
+        words.push(format!("nulls {}", dialect.nulls.join(" ")));
+    }
+    match &dialect.timestamp_format {
+        Some(TimestampFormat::Strftime(format)) => words.push(format!("times {format}")),
+        Some(TimestampFormat::Epoch(units)) => words.push(format!("times in 1/{units} s")),
+        None => {}
+    }
+    words.join(", ")
+}
+
+fn encoding_name(encoding: Encoding) -> &'static str {
+    match encoding {
+        Encoding::Utf8 => "utf-8",
+        Encoding::Latin1 => "latin1",
+        Encoding::Utf16Le => "utf-16le",
+        Encoding::Utf16Be => "utf-16be",
+    }
+}
+
+fn compression_name(compression: Compression) -> &'static str {
+    match compression {
+        Compression::None => "none",
+        Compression::Gzip => "gzip",
+        Compression::Zstd => "zstd",
+        Compression::Bzip2 => "bzip2",
+        Compression::Xz => "xz",
+    }
 }

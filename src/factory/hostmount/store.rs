@@ -216,7 +216,11 @@ impl Identity {
             size: self.size,
             // Not the time of the last change: being renamed or deleted leaves the content alone.
             e_tag: Some(format!("{:x}-{:x}-{seconds:x}.{nanos:x}", self.inode, self.size)),
-            version: None,
+            // That time, in nanoseconds since 1970: who keeps something of the content needs it.
+            version: {
+                let (seconds, nanos) = self.changed;
+                Some((i128::from(seconds) * 1_000_000_000 + i128::from(nanos)).to_string())
+            },
         }
     }
 }

@@ -218,8 +218,14 @@ impl Classifier {
         formatted.unwrap_or_else(|| classify_iso(trimmed))
     }
 
+    /// Returns how times are written, other than by ISO 8601.
+    pub(super) fn format(&self) -> Option<&TimeFormat> {
+        self.format.as_ref()
+    }
+
+    /// Whether a value without quotes is one of the null texts, with or without the blanks around it.
     #[inline]
-    fn is_null(&self, value: &[u8], trimmed: &[u8]) -> bool {
+    pub(super) fn is_null(&self, value: &[u8], trimmed: &[u8]) -> bool {
         // Most dialects have no null texts.
         !self.nulls.is_empty() && self.nulls.iter().any(|null| null == value || null == trimmed)
     }

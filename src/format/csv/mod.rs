@@ -1,299 +1,286 @@
-//! CSV: the columns that a header and a sample tell, where records end, and errors in a user's
-//! words.
+//! CSV: one reader for texts that are read directly ([`scan`]) and for those that are converted
+//! ([`convert`]).
 //!
-//! The engine reads a large text in byte ranges that it aligns at line ends. A quoted value that
-//! holds a line break would fall apart there without a word, so a text that is large enough to be
-//! split is first searched for one ([`is_multiline`]), once for as long as it stays what it is. The
-//! search reads the text at the speed of memory; a text that has such a value is read in one piece.
+//! # Model
+//! What a user says of a text ([`CsvOptions`]) and what its beginning shows (`detect`) is its
+//! [`Layout`]: how values are told apart, and the columns with their types. From there on:
+//! - [`chunks`] cuts the bytes into chunks of whole records;
+//! - [`records`] finds where the values of a chunk begin and end;
+//! - [`values`] makes arrays of those that are wanted, and [`decode`] batches of the arrays, and judges
+//!   what does not fit.
+//!
+//! # Invariants
+//! - Each record becomes a row, or is counted as rejected, or reading ends in an error that names
+//!   file and line.
+//! - A value is never changed to fit: it widens the type that was told from the values before, or
+//!   follows [`OnError`]. A wider type is remembered for as long as the text is what it is.
+//! - What is held does not grow with the text.
 
+mod chunks;
+mod convert;
+mod decode;
 mod detect;
 mod kinds;
 mod options;
+mod records;
+pub(super) mod scan;
+mod times;
+mod values;
 
-use std::collections::HashSet;
+use std::io::Write;
 use std::sync::Arc;
 
-use datafusion::arrow::csv::reader::Format;
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use datafusion::config::CsvOptions as EngineOptions;
-use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
-use datafusion::error::DataFusionError;
+use bytes::BytesMut;
+use datafusion::catalog::Session;
 use futures::stream::TryStreamExt;
-use object_store::ObjectStore;
-use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 
-use super::{TableSource, text};
+use super::{TableFormat, TableSource, WatchedStore, text, watch};
 use crate::error::{Error, Result};
-use crate::path::PondPath;
+use chunks::{Chunks, Next};
+use convert::Conversion;
+pub use convert::{Converted, Passed, Temporal};
+use decode::{Decoder, Reading, Rejects};
+use kinds::{Kinds, decide};
 pub use options::{
     Compression, CsvColumn, CsvOptions, Dialect, Encoding, Layout, OnError, Reject, TimestampFormat,
 };
 
-const QUOTE: u8 = b'"';
+/// How much of a text tells how it is to be read: all of a text that is no longer.
+const SAMPLE_BYTES: usize = 256 * 1024;
+/// Bytes of a text that is read for its rejects that are taken at once.
+const REREAD_BYTES: usize = 2 * 1024 * 1024;
+/// So many bytes tell compression and encoding.
+const MAGIC_BYTES: u64 = 8;
 
-/// Learns the columns of a CSV file.
-pub(super) async fn open(
-    store: &dyn ObjectStore,
-    source: &TableSource,
-    delimiter: u8,
-    compression: FileCompressionType,
-) -> Result<SchemaRef> {
-    if let Some((schema, _)) = text::recall(source).columns {
-        return Ok(schema);
-    }
-    let sample = text::sample(store, source, compression, |bytes| {
-        let mut records = Records::new(delimiter);
-        records.scan(bytes);
-        (records.ended >= 2).then_some(records.end)
-    });
-    let sample = sample.await?;
-    let format = Format::default().with_header(true).with_delimiter(delimiter);
-    let (schema, _) = format.infer_schema(sample.bytes.as_slice(), None)?;
-    let schema = name_columns(&source.path, &schema)?;
-    text::remember(source, |learnt| learnt.columns = Some((schema.clone(), !sample.is_whole)));
-    Ok(schema)
-}
-
-/// Gives each column a name and a type that its later values can have.
-fn name_columns(path: &PondPath, header: &Schema) -> Result<SchemaRef> {
-    let mut names = HashSet::new();
-    let mut fields = Vec::with_capacity(header.fields().len());
-    for (index, field) in header.fields().iter().enumerate() {
-        let name = match field.name().as_str() {
-            "" => format!("column_{}", index + 1),
-            name => name.to_owned(),
-        };
-        if !names.insert(name.clone()) {
-            return Err(Error::corrupt(format!("'{path}': the header names '{name}' twice")));
-        }
-        let data_type = match field.data_type() {
-            DataType::Utf8 => DataType::Utf8View,
-            // The reader cuts off digits that the type has no room for.
-            DataType::Timestamp(unit, zone) => {
-                DataType::Timestamp((*unit).max(TimeUnit::Microsecond), zone.clone())
-            }
-            other => other.clone(),
-        };
-        fields.push(Field::new(name, data_type, true));
-    }
-    Ok(Arc::new(Schema::new(fields)))
-}
-
-/// Returns the reader's options.
-pub(super) fn options(delimiter: u8, multiline: bool) -> EngineOptions {
-    EngineOptions {
-        has_header: Some(true),
-        delimiter,
-        quote: QUOTE,
-        newlines_in_values: Some(multiline),
-        ..EngineOptions::default()
-    }
-}
-
-/// Whether a quoted value of a text holds a line break.
-pub(super) async fn is_multiline(
-    store: &dyn ObjectStore,
-    source: &TableSource,
-    delimiter: u8,
-) -> Result<bool> {
-    if let Some(multiline) = text::recall(source).multiline {
-        return Ok(multiline);
-    }
-    let mut chunks =
-        text::read_range(store, &source.object.location, 0..source.object.size).await?;
-    let mut records = Records::new(delimiter);
-    while let Some(chunk) = chunks.try_next().await? {
-        records.scan(&chunk);
-        if records.multiline {
-            break;
-        }
-    }
-    text::remember(source, |learnt| learnt.multiline = Some(records.multiline));
-    Ok(records.multiline)
-}
-
-/// Finds record ends as the reader does: a quote opens a value only at its start, a doubled quote
-/// within is one of the value's bytes, and both CR and LF end a record.
-struct Records {
-    delimiter: u8,
-    state: State,
-    /// Bytes seen.
-    seen: usize,
-    /// Records ended so far.
-    ended: usize,
-    /// Where the last of them ended.
-    end: usize,
-    /// Whether a record had a line break in a value.
-    multiline: bool,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum State {
-    /// Before the first byte of a value.
-    Start,
-    /// In a value without quotes.
-    Bare,
-    /// Between quotes.
-    Quoted,
-    /// After a quote that ends the value, unless another one follows.
-    Closing,
-}
-
-impl Records {
-    fn new(delimiter: u8) -> Self {
-        Self { delimiter, state: State::Start, seen: 0, ended: 0, end: 0, multiline: false }
-    }
-
-    fn scan(&mut self, bytes: &[u8]) {
-        let mut at = 0;
-        if self.seen == 0 && bytes.starts_with(b"\xef\xbb\xbf") {
-            at = 3;
-        }
-        while at < bytes.len() {
-            // Most bytes are between quotes: skip to the next one, which is where states change.
-            let rest = &bytes[at..];
-            let until = find(rest, QUOTE).unwrap_or(rest.len());
-            self.scan_plain(&rest[..until], at);
-            at += until;
-            if at < bytes.len() {
-                self.state = match self.state {
-                    State::Start | State::Closing => State::Quoted,
-                    State::Quoted => State::Closing,
-                    State::Bare => State::Bare,
-                };
-                at += 1;
-            }
-        }
-        self.seen += bytes.len();
-    }
-
-    /// Scans bytes without a quote, the first of which is at `at`.
-    fn scan_plain(&mut self, bytes: &[u8], at: usize) {
-        let Some(last) = bytes.last() else { return };
-        if self.state == State::Quoted {
-            self.multiline |= find(bytes, b'\n').is_some() || find(bytes, b'\r').is_some();
-            return;
-        }
-        if let Some(end) = bytes.iter().rposition(|byte| is_line_end(*byte)) {
-            let count = |line_end| bytes.iter().filter(|byte| **byte == line_end).count();
-            self.ended += match count(b'\n') {
-                0 => count(b'\r'),
-                lines => lines,
-            };
-            self.end = self.seen + at + end + 1;
-        }
-        let at_start = *last == self.delimiter || is_line_end(*last);
-        self.state = if at_start { State::Start } else { State::Bare };
-    }
-}
-
-fn is_line_end(byte: u8) -> bool {
-    byte == b'\n' || byte == b'\r'
-}
-
-/// As `position`, but many bytes at a time.
-fn find(bytes: &[u8], wanted: u8) -> Option<usize> {
-    const BLOCK: usize = 256;
-    let start = bytes
-        .chunks(BLOCK)
-        // Without an early exit the comparison is vectorized.
-        .position(|block| block.iter().fold(false, |found, byte| found | (*byte == wanted)))?
-        * BLOCK;
-    bytes[start..].iter().position(|byte| *byte == wanted).map(|at| start + at)
-}
-
-/// Counts the lines before the part that the reader takes from `start` on: it skips the line that
-/// it lands in.
-pub(super) async fn lines_before(
-    store: &dyn ObjectStore,
-    location: &Path,
-    start: u64,
-) -> Result<usize> {
-    let Some(end) = start.checked_sub(1) else { return Ok(0) };
-    let mut chunks = text::read_range(store, location, 0..end).await?;
-    let mut lines = 1;
-    while let Some(chunk) = chunks.try_next().await? {
-        lines += chunk.iter().filter(|byte| **byte == b'\n').count();
-    }
-    Ok(lines)
-}
-
-/// Says what the reader complains of in terms of the file, its columns and lines, or returns `None`
-/// for what is not about a row.
+/// Learns how a text is to be read.
 ///
-/// The reader counts rows in two ways: malformed rows from one at the start of its part, and
-/// values that do not fit from nought.
-pub(super) fn explain(
-    path: &PondPath,
-    columns: &SchemaRef,
-    error: &DataFusionError,
-    lines_before: Option<usize>,
-) -> Option<Error> {
-    let text = error.strip_backtrace();
-    let line = |number: usize| match lines_before {
-        Some(before) => format!(" line {}:", before + number),
-        None => String::new(),
-    };
-    if let Some((_, rest)) = text.split_once("incorrect number of fields for line ") {
-        let (number, rest) = rest.split_once(", expected ")?;
-        let (expected, got) = rest.split_once(" got ")?;
-        let line = line(number.parse().ok()?);
-        return Some(Error::corrupt(format!(
-            "'{path}':{line} {got} values where the header names {expected} columns"
-        )));
+/// # Errors
+/// What is wrong with the beginning of the text; what the store says.
+pub(super) async fn open(
+    store: &Arc<dyn ObjectStore>,
+    source: &TableSource,
+    options: &Arc<CsvOptions>,
+) -> Result<Arc<Layout>> {
+    if let Some(layout) = text::recall(source).layout_of(options) {
+        return Ok(layout);
     }
-    let (value, place) = match text.split_once("Error while parsing value '") {
-        // Error while parsing value 'x' as type 'Int64' for column 2 at line 5. Row data: '[…]'
-        Some((_, rest)) => {
-            let (value, rest) = rest.split_once("' as type '")?;
-            (value, rest.split_once("' for column ")?.1)
-        }
-        // Error parsing column 2 at line 5: Parser error: Error parsing timestamp from 'x': …
-        None => {
-            let (_, place) = text.split_once("Error parsing column ")?;
-            let (_, value) = place.split_once("from '").unwrap_or_default();
-            (value.split_once("': ").map_or(value, |(value, _)| value), place)
+    let (compression, encoding) = look(store, source, options).await?;
+    let mut wanted = SAMPLE_BYTES;
+    let mut layout = loop {
+        let (sample, is_whole) = sample(store, source, compression, encoding, wanted).await?;
+        let temporal = options.temporal_column.as_deref();
+        match detect::detect(&sample, is_whole, options, temporal) {
+            Ok(layout) => break layout,
+            // No record ends in it.
+            Err(_) if !is_whole && wanted < chunks::RECORD_BYTES_MAX => {
+                wanted = (wanted * 8).min(chunks::RECORD_BYTES_MAX);
+            }
+            Err(error) => return Err(error.context(format!("'{}'", source.path))),
         }
     };
-    let (column, rest) = place.split_once(" at line ")?;
-    let (number, _) = rest.split_once(['.', ':'])?;
-    let column = columns.fields().get(column.parse::<usize>().ok()?)?;
-    let line = line(number.parse::<usize>().ok()? + 1);
-    let value: String = value.chars().take(100).collect();
-    Some(Error::corrupt(format!(
-        "'{path}':{line} '{value}' in column '{}' does not fit {}, the type of the values before",
-        column.name(),
-        column.data_type(),
-    )))
+    (layout.dialect.compression, layout.dialect.encoding) = (compression, encoding);
+    let mut layout = Arc::new(layout);
+    // What its beginning does not show tells no type.
+    if !layout.is_whole && layout.columns.iter().any(CsvColumn::is_blank) {
+        layout = convert::widen(store, source, &layout).await?;
+    }
+    text::remember(source, |learnt| learnt.set_layout(options, &layout));
+    Ok(layout)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn records(text: &str, chunk: usize) -> (usize, usize, bool) {
-        let mut records = Records::new(b',');
-        text.as_bytes().chunks(chunk).for_each(|bytes| records.scan(bytes));
-        (records.ended, records.end, records.multiline)
-    }
-
-    #[test]
-    fn records_end_outside_of_quotes() {
-        for (text, expected) in [
-            ("a,b\n1,2\n3", (2, 8, false)),
-            ("a\r\n1\r\n", (2, 6, false)),
-            ("a,b\n1,\"x\ny\"\n", (2, 12, true)),
-            ("a,b\n1,\"x \"\"y\"\"\"\n", (2, 16, false)),
-            // A quote within a bare value is one of its bytes.
-            ("a,b\n5\" pipe,\"x\ny\"\n", (2, 18, true)),
-            ("a,b\n5\" pipe,2\n", (2, 14, false)),
-            ("\u{feff}\"a\nb\",c\n", (1, 11, true)),
-        ] {
-            assert_eq!(records(text, text.len()), expected, "{text:?}");
-            for chunk in 3..text.len() {
-                let (_, end, multiline) = records(text, chunk);
-                assert_eq!((end, multiline), (expected.1, expected.2), "{text:?} by {chunk}");
+/// Tells how a text is compressed and encoded, where that is not given.
+async fn look(
+    store: &Arc<dyn ObjectStore>,
+    source: &TableSource,
+    options: &CsvOptions,
+) -> Result<(Compression, Encoding)> {
+    let object = &source.object;
+    let head = async {
+        match object.size {
+            0 => Ok(bytes::Bytes::new()),
+            size => store.get_range(&object.location, 0..size.min(MAGIC_BYTES)).await,
+        }
+    };
+    let compression = match options.compression {
+        Some(compression) => compression,
+        None => match &head.await.map_err(Error::from_store)?[..] {
+            [0x1f, 0x8b, ..] => Compression::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
+            [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26] => Compression::Bzip2,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Compression::Xz,
+            _ => Compression::None,
+        },
+    };
+    let encoding = match options.encoding {
+        Some(encoding) => encoding,
+        None => {
+            let (sample, _) =
+                sample(store, source, compression, Encoding::Utf8, MAGIC_BYTES as usize).await?;
+            match &sample[..] {
+                [0xff, 0xfe, ..] => Encoding::Utf16Le,
+                [0xfe, 0xff, ..] => Encoding::Utf16Be,
+                _ => Encoding::Utf8,
             }
         }
+    };
+    Ok((compression, encoding))
+}
+
+/// Reads the beginning of a text, and says whether that is all of it.
+async fn sample(
+    store: &Arc<dyn ObjectStore>,
+    source: &TableSource,
+    compression: Compression,
+    encoding: Encoding,
+    wanted: usize,
+) -> Result<(BytesMut, bool)> {
+    let mut sample = BytesMut::new();
+    if source.object.size == 0 {
+        return Ok((sample, true));
+    }
+    if compression == Compression::None && encoding == Encoding::Utf8 {
+        let (location, size) = (&source.object.location, source.object.size);
+        let range = 0..size.min(wanted as u64);
+        let is_whole = range.end == size;
+        let bytes = store.get_range(location, range).await.map_err(Error::from_store)?;
+        return Ok((bytes.into(), is_whole));
+    }
+    let mut parts = chunks::utf8(store.clone(), source, compression, encoding)?;
+    while sample.len() <= wanted {
+        match parts.try_next().await? {
+            Some(part) => sample.extend_from_slice(&part),
+            None => return Ok((sample, true)),
+        }
+    }
+    // Cut off within a character, it would be no UTF-8.
+    sample.truncate(wanted);
+    while sample.last().is_some_and(|byte| !byte.is_ascii()) {
+        sample.truncate(sample.len() - 1);
+    }
+    Ok((sample, false))
+}
+
+/// Widens the type of a column to one that also holds values of these kinds.
+fn widen_column(column: &mut CsvColumn, kinds: Kinds) {
+    if column.is_declared {
+        return;
+    }
+    let seen = Kinds::from_bits(column.seen) | kinds;
+    column.seen = seen.bits();
+    column.data_type = decide(seen);
+}
+
+/// Remembers that a column of a text has values of these kinds, too.
+fn remember_wider(source: &TableSource, layout: &Layout, column: usize, kinds: Kinds) {
+    text::remember(source, |learnt| {
+        for (_, known) in &mut learnt.layouts {
+            if known.dialect == layout.dialect && known.columns.len() == layout.columns.len() {
+                let mut wider = known.as_ref().clone();
+                widen_column(&mut wider.columns[column], kinds);
+                *known = Arc::new(wider);
+            }
+        }
+    });
+}
+
+/// A text that can be read apart from any session.
+#[derive(Debug, Clone)]
+pub struct CsvText {
+    store: Arc<dyn ObjectStore>,
+    source: TableSource,
+    options: Arc<CsvOptions>,
+}
+
+impl CsvText {
+    /// Opens the text of a source, the store of which `session` knows.
+    ///
+    /// # Errors
+    /// `Unsupported` if the source is no CSV; what the session says.
+    pub fn open(session: &dyn Session, source: TableSource) -> Result<Self> {
+        let TableFormat::Csv(options) = source.format.clone() else {
+            return Err(Error::unsupported(format!("'{}' is no CSV", source.path)));
+        };
+        let store = WatchedStore::open(session, &source.store_url, [&source])?;
+        Ok(Self { store: Arc::new(store), source, options })
+    }
+
+    /// Returns the source.
+    pub fn source(&self) -> &TableSource {
+        &self.source
+    }
+
+    /// Learns how it is to be read.
+    ///
+    /// # Errors
+    /// What is wrong with its beginning; what the store says.
+    pub async fn layout(&self) -> Result<Arc<Layout>> {
+        let source = &self.source;
+        watch::isolate(&source.path, open(&self.store, source, &self.options)).await
+    }
+
+    /// Converts the text, or what comes behind a part of it that was converted as `from` tells, into a
+    /// file made by `new_file`. That is called again when types have to be widened. `progress` is told
+    /// how many bytes of the source have been read.
+    ///
+    /// # Errors
+    /// What is wrong with the text, naming file and line; what the store or the file says; with `from`,
+    /// `Invalid` if the text did not only grow.
+    pub async fn convert<W: Write + Send + 'static>(
+        &self,
+        temporal: &Temporal,
+        from: Option<(Passed, Arc<Layout>)>,
+        progress: &(dyn Fn(u64) + Send + Sync),
+        new_file: impl Fn() -> Result<W>,
+    ) -> Result<(W, Converted)> {
+        let (from, layout) = match from {
+            Some((from, layout)) => (Some(from), layout),
+            None => (None, self.layout().await?),
+        };
+        let source = &self.source;
+        let conversion =
+            Conversion { store: self.store.clone(), source, layout, temporal, from, progress };
+        let (file, converted) = watch::isolate(&source.path, conversion.run(new_file)).await?;
+        self.check().await?;
+        text::remember(source, |learnt| learnt.set_layout(&self.options, &converted.layout));
+        Ok((file, converted))
+    }
+
+    /// Reads the text for what is refused of it, and hands that on a chunk at a time, until `each`
+    /// returns `false`.
+    ///
+    /// # Errors
+    /// What is wrong with the text, or its store.
+    pub async fn rejects(
+        &self,
+        layout: Arc<Layout>,
+        mut each: impl FnMut(Vec<Reject>) -> Result<bool>,
+    ) -> Result<()> {
+        let all = (0..layout.columns.len()).collect();
+        let reading = Reading::new(self.source.path.clone(), layout.clone(), all)?;
+        let mut decoder = Decoder::new(reading.clone())?;
+        let mut chunks = Chunks::new(self.store.clone(), &self.source, &layout, REREAD_BYTES)?;
+        loop {
+            let mut rejects = Rejects::kept();
+            match chunks.next().await? {
+                Next::End => return self.check().await,
+                Next::TooLong(record) => rejects.add_long(record),
+                Next::Records(chunk) => decoder
+                    .decode(&chunk, &mut rejects, |_| Ok(true))
+                    .map_err(|stop| stop.into_error(&reading))?,
+            }
+            if !each(rejects.all.unwrap_or_default())? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Fails if the text is not what it was when it was opened.
+    async fn check(&self) -> Result<()> {
+        let TableSource { object, immutable, .. } = &self.source;
+        if !immutable && object.size > 0 {
+            self.store.head(&object.location).await.map_err(Error::from_store)?;
+        }
+        Ok(())
     }
 }

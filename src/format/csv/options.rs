@@ -4,7 +4,10 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use serde::{Deserialize, Serialize};
+
+use super::kinds::Kinds;
 
 /// What a user says of CSV files; whatever is `None` is detected.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -30,6 +33,8 @@ pub struct CsvOptions {
     /// What becomes of a record or a value that does not fit; by default it is an error, unless the
     /// type was detected: then the column widens.
     pub on_error: Option<OnError>,
+    /// The column that holds times, if one is named: numbers there are times if the format says so.
+    pub temporal_column: Option<String>,
     /// Types that are given, by column name; the others are detected.
     pub columns: Vec<(String, DataType)>,
 }
@@ -77,6 +82,19 @@ pub enum Compression {
     Zstd,
     Bzip2,
     Xz,
+}
+
+impl Compression {
+    /// Returns the engine's word for it.
+    pub(crate) fn file_type(self) -> FileCompressionType {
+        match self {
+            Self::None => FileCompressionType::UNCOMPRESSED,
+            Self::Gzip => FileCompressionType::GZIP,
+            Self::Zstd => FileCompressionType::ZSTD,
+            Self::Bzip2 => FileCompressionType::BZIP2,
+            Self::Xz => FileCompressionType::XZ,
+        }
+    }
 }
 
 /// What bytes stand for.
@@ -127,6 +145,13 @@ pub struct CsvColumn {
     pub is_declared: bool,
     /// The kinds of values seen, from which the type was told.
     pub seen: u16,
+}
+
+impl CsvColumn {
+    /// Whether no value told its type.
+    pub fn is_blank(&self) -> bool {
+        !self.is_declared && Kinds::from_bits(self.seen).is_within(Kinds::NULL)
+    }
 }
 
 impl Layout {

@@ -1,0 +1,364 @@
+//! Chunks of a text as batches of rows, and what becomes of records and values that do not fit.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::compute::filter_record_batch;
+use datafusion::arrow::datatypes::SchemaRef;
+
+use super::chunks::{Chunk, RECORD_BYTES_MAX, TooLong, count_lines};
+use super::kinds::{Classifier, Kinds};
+use super::options::{Layout, OnError, Reject};
+use super::records::{Fault, Index, Misfit, Scanner};
+use super::values::{Misplaced, Values};
+use crate::error::{Error, Result};
+use crate::path::PondPath;
+
+/// Rows of a batch.
+pub(super) const BATCH_ROWS: usize = 8192;
+/// The most of a record's text that is shown.
+const SHOWN_BYTES: usize = 1000;
+/// The most of a value that an error shows.
+const VALUE_CHARS: usize = 100;
+
+/// What is read of a text.
+#[derive(Debug, Clone)]
+pub(super) struct Reading {
+    pub path: PondPath,
+    pub layout: Arc<Layout>,
+    /// Places of the columns that are wanted.
+    pub wanted: Vec<usize>,
+    /// Those columns.
+    pub schema: SchemaRef,
+}
+
+impl Reading {
+    pub fn new(path: PondPath, layout: Arc<Layout>, wanted: Vec<usize>) -> Result<Self> {
+        let schema = Arc::new(layout.schema().project(&wanted)?);
+        Ok(Self { path, layout, wanted, schema })
+    }
+}
+
+/// Why a text cannot be read on.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// A column whose type was detected has a value of another kind.
+    Widen {
+        column: usize,
+        kinds: Kinds,
+        line: u64,
+        value: String,
+    },
+    Error(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl Stop {
+    /// Makes an error of it, for a reader that cannot begin again.
+    pub fn into_error(self, reading: &Reading) -> Error {
+        match self {
+            Self::Error(error) => error,
+            Self::Widen { column, line, value, .. } => {
+                let column = &reading.layout.columns[column];
+                let (name, data_type) = (&column.name, &column.data_type);
+                Error::corrupt(format!(
+                    "'{}': line {line}: '{value}' in column '{name}' is no {data_type}, as the values \
+                     at the beginning are",
+                    reading.path
+                ))
+                .with_hint(
+                    "run the statement again: the column is read with a wider type from now on",
+                )
+            }
+        }
+    }
+}
+
+/// What was refused.
+#[derive(Debug, Default)]
+pub(super) struct Rejects {
+    /// How many records, and values where these become null.
+    pub count: u64,
+    /// They themselves, if they are wanted.
+    pub all: Option<Vec<Reject>>,
+}
+
+impl Rejects {
+    /// Counts them, and keeps none.
+    pub fn counted() -> Self {
+        Self::default()
+    }
+
+    /// Keeps them.
+    pub fn kept() -> Self {
+        Self { count: 0, all: Some(Vec::new()) }
+    }
+
+    fn add(&mut self, reject: impl FnOnce() -> Reject) {
+        self.count += 1;
+        if let Some(all) = &mut self.all {
+            all.push(reject());
+        }
+    }
+
+    pub fn add_long(&mut self, TooLong { line }: TooLong) {
+        self.add(|| Reject {
+            line,
+            column: None,
+            reason: format!("longer than {} MiB", RECORD_BYTES_MAX >> 20),
+            text: String::new(),
+        });
+    }
+}
+
+/// Makes batches of chunks.
+pub(super) struct Decoder {
+    reading: Reading,
+    scanner: Scanner,
+    classifier: Classifier,
+    index: Index,
+}
+
+impl Decoder {
+    /// # Errors
+    /// `Invalid` for a format of times that is none.
+    pub fn new(reading: Reading) -> Result<Self> {
+        let layout = &reading.layout;
+        let scanner = Scanner::new(&layout.dialect, layout.columns.len(), layout.on_error);
+        let classifier = Classifier::new(&layout.dialect)?;
+        Ok(Self { reading, scanner, classifier, index: Index::default() })
+    }
+
+    /// Returns what is read.
+    pub fn reading(&self) -> &Reading {
+        &self.reading
+    }
+
+    /// Hands all rows of a chunk to `each`, a batch at a time, until that returns `false`.
+    pub fn decode(
+        &mut self,
+        chunk: &Chunk,
+        rejects: &mut Rejects,
+        mut each: impl FnMut(RecordBatch) -> Result<bool>,
+    ) -> Result<(), Stop> {
+        let cleaned;
+        let (text, invalid) = match std::str::from_utf8(&chunk.bytes) {
+            Ok(text) => (text, Vec::new()),
+            Err(error) if self.reading.layout.on_error == OnError::Fail => {
+                let line = chunk.line + count_lines(&chunk.bytes[..error.valid_up_to()]);
+                let path = &self.reading.path;
+                return Err(Error::corrupt(format!("'{path}': line {line} is not UTF-8"))
+                    .with_hint("if it is of Western Europe, give encoding => 'latin1'")
+                    .into());
+            }
+            Err(_) => {
+                let (text, invalid) = without_invalid(&chunk.bytes);
+                cleaned = text;
+                (cleaned.as_str(), invalid)
+            }
+        };
+        let mut misfits = Vec::new();
+        let mut misplaced = Vec::new();
+        let mut at = chunk.at;
+        while at < text.len() {
+            misfits.clear();
+            misplaced.clear();
+            let indexed =
+                self.scanner.index(text.as_bytes(), at, BATCH_ROWS, &mut self.index, &mut misfits);
+            at = match indexed {
+                Ok(at) => at,
+                Err(misfit) => return Err(self.misfit_error(chunk, text, misfit).into()),
+            };
+            let lines = Lines { chunk, text };
+            for misfit in &misfits {
+                rejects.add(|| lines.reject(misfit.start, None, self.describe(misfit.what)));
+            }
+            let mut columns = self.columns(text, &mut misplaced)?;
+            let refused = self.judge(&lines, &misplaced, &invalid, rejects)?;
+            let rows = RecordBatchOptions::new().with_row_count(Some(self.index.rows()));
+            columns.truncate(self.reading.wanted.len());
+            let batch =
+                RecordBatch::try_new_with_options(self.reading.schema.clone(), columns, &rows)
+                    .map_err(Error::from)?;
+            let batch = match refused {
+                None => batch,
+                Some(kept) => filter_record_batch(&batch, &kept).map_err(Error::from)?,
+            };
+            if batch.num_rows() > 0 && !each(batch)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the columns that are wanted, and then those that must be looked at.
+    fn columns(&self, text: &str, misplaced: &mut Vec<Misplaced>) -> Result<Vec<ArrayRef>> {
+        let layout = &self.reading.layout;
+        let values = |place: &usize| Values {
+            text,
+            index: &self.index,
+            dialect: &layout.dialect,
+            classifier: &self.classifier,
+            place: *place,
+            column: &layout.columns[*place],
+        };
+        let wanted = self.reading.wanted.iter();
+        let mut columns =
+            wanted.map(|place| values(place).read(misplaced)).collect::<Result<Vec<_>>>()?;
+        // Whether a row is there must not depend on the columns that are asked for.
+        if layout.on_error == OnError::Skip {
+            for place in (0..layout.columns.len()).filter(|at| !self.reading.wanted.contains(at)) {
+                columns.push(values(&place).read(misplaced)?);
+            }
+        }
+        Ok(columns)
+    }
+
+    /// Decides what becomes of values that do not fit, and returns which rows stay, if not all do.
+    fn judge(
+        &self,
+        lines: &Lines<'_>,
+        misplaced: &[Misplaced],
+        invalid: &[usize],
+        rejects: &mut Rejects,
+    ) -> Result<Option<BooleanArray>, Stop> {
+        let layout = &self.reading.layout;
+        let mut refused = Refused { rows: Vec::new(), of: self.index.rows() };
+        for Misplaced { row, column: place, kinds } in misplaced {
+            let column = &layout.columns[*place];
+            let start = self.index.start(*row);
+            let shown = || {
+                let (start, end) = self.index.value(*row, *place);
+                let text = lines.text.get(start..end).unwrap_or_default();
+                text.chars().take(VALUE_CHARS).collect::<String>()
+            };
+            if layout.on_error == OnError::Fail {
+                let (line, value) = (lines.line(start), shown());
+                if layout.widens && !column.is_declared {
+                    return Err(Stop::Widen { column: *place, kinds: *kinds, line, value });
+                }
+                let (path, name) = (&self.reading.path, &column.name);
+                let data_type = &column.data_type;
+                return Err(Error::corrupt(format!(
+                    "'{path}': line {line}: '{value}' in column '{name}' is no {data_type}"
+                ))
+                .with_hint(
+                    "give the column another type in target_schema, name the text in null_values, \
+                     or give on_error => 'skip' or 'null'",
+                )
+                .into());
+            }
+            if layout.on_error == OnError::Skip && !refused.add(*row) {
+                continue;
+            }
+            rejects.add(|| {
+                let reason = format!("'{}' is no {}", shown(), column.data_type);
+                lines.reject(start, Some(column.name.clone()), reason)
+            });
+        }
+        for at in invalid {
+            let Some(row) = self.index.row_at(*at) else { continue };
+            if layout.on_error == OnError::Skip && !refused.add(row) {
+                continue;
+            }
+            let reason = || "not UTF-8".to_owned();
+            rejects.add(|| lines.reject(self.index.start(row), None, reason()));
+        }
+        Ok(refused.kept())
+    }
+
+    fn misfit_error(&self, chunk: &Chunk, text: &str, misfit: Misfit) -> Error {
+        let line = Lines { chunk, text }.line(misfit.start);
+        let (path, what) = (&self.reading.path, self.describe(misfit.what));
+        let hint = match misfit.what {
+            Fault::Unclosed | Fault::BehindQuote => {
+                "give quote => 'none' if quotes are part of the values, or escape => '\\'; or leave \
+                 such records out with on_error => 'skip'"
+            }
+            Fault::Values(_) => {
+                "see sniff() for the delimiter that was found; leave such records out with on_error \
+                 => 'skip', or fill them up with on_error => 'null'"
+            }
+        };
+        Error::corrupt(format!("'{path}': line {line}: {what}")).with_hint(hint)
+    }
+
+    fn describe(&self, fault: Fault) -> String {
+        let columns = self.reading.layout.columns.len();
+        let s = |count: usize| if count == 1 { "" } else { "s" };
+        match fault {
+            Fault::Values(values) if self.reading.layout.dialect.has_header => format!(
+                "{values} value{} where the header names {columns} column{}",
+                s(values),
+                s(columns)
+            ),
+            Fault::Values(values) => {
+                format!(
+                    "{values} value{} where there are {columns} column{}",
+                    s(values),
+                    s(columns)
+                )
+            }
+            Fault::BehindQuote => "text goes on behind a closing quote".to_owned(),
+            Fault::Unclosed => "a quote is never closed".to_owned(),
+        }
+    }
+}
+
+/// Rows that are left out.
+struct Refused {
+    rows: Vec<bool>,
+    of: usize,
+}
+
+impl Refused {
+    /// Leaves a row out, and returns whether it was not yet.
+    fn add(&mut self, row: usize) -> bool {
+        self.rows.resize(self.of, false);
+        !std::mem::replace(&mut self.rows[row], true)
+    }
+
+    fn kept(self) -> Option<BooleanArray> {
+        let kept = || self.rows.iter().map(|refused| !refused).collect::<Vec<_>>().into();
+        (!self.rows.is_empty()).then(kept)
+    }
+}
+
+/// What places in a chunk are called.
+struct Lines<'a> {
+    chunk: &'a Chunk,
+    text: &'a str,
+}
+
+impl Lines<'_> {
+    /// Returns the line at a place, from 1.
+    fn line(&self, at: usize) -> u64 {
+        self.chunk.line + count_lines(&self.chunk.bytes[..at])
+    }
+
+    fn reject(&self, start: usize, column: Option<String>, reason: String) -> Reject {
+        let rest = &self.text[start..];
+        let end = rest.find(['\n', '\r']).unwrap_or(rest.len());
+        let text = &rest[..rest.floor_char_boundary(end.min(SHOWN_BYTES))];
+        Reject { line: self.line(start), column, reason, text: text.to_owned() }
+    }
+}
+
+/// Puts a question mark in the place of each byte that is no UTF-8, and returns where they are.
+fn without_invalid(bytes: &[u8]) -> (String, Vec<usize>) {
+    let mut text = String::with_capacity(bytes.len());
+    let mut places = Vec::new();
+    for part in bytes.utf8_chunks() {
+        text.push_str(part.valid());
+        for _ in part.invalid() {
+            places.push(text.len());
+            text.push('?');
+        }
+    }
+    (text, places)
+}

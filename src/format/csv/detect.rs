@@ -24,7 +24,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use memchr::{memchr_iter, memchr2};
+use memchr::{memchr, memchr_iter, memchr2};
 
 use super::kinds::{Classifier, Kinds, decide, trim};
 use super::{Compression, CsvColumn, CsvOptions, Dialect, Encoding, Layout, OnError};
@@ -277,21 +277,20 @@ impl<'a> Detector<'a> {
             return self.choose_with(None);
         }
         let survey = self.choose_with(Some(b'#'));
-        match survey.records == 0 || survey.full_comments > 0 || self.is_marked_header(&survey) {
-            true => self.choose_with(None),
-            false => survey,
+        if survey.records == 0 || survey.full_comments > 0 {
+            return self.choose_with(None);
         }
-    }
-
-    /// Whether the only comment at the start is rather a header: `#id,name`.
-    fn is_marked_header(&self, survey: &Survey) -> bool {
-        let end = memchr2(b'\n', b'\r', self.text).unwrap_or(self.text.len());
-        let line = &self.text[..end];
-        survey.leading_comments == 1
-            && survey.first.len() > 1
-            && line.get(1).is_some_and(u8::is_ascii_alphanumeric)
-            && memchr_iter(survey.syntax.delimiter, line).count() + 1 == survey.first.len()
+        // The only comment may be a header: `#id,name`.
+        if survey.leading_comments == 1
+            && self.text.get(1).is_some_and(u8::is_ascii_alphanumeric)
             && survey.header_by_kinds() != Some(true)
+        {
+            let bare = self.choose_with(None);
+            if bare.first.len() > 1 && bare.even + 1 == bare.records {
+                return bare;
+            }
+        }
+        survey
     }
 
     fn choose_with(&self, comment: Option<u8>) -> Survey<'a> {
@@ -323,7 +322,7 @@ impl<'a> Detector<'a> {
         };
         let quotes = match self.options.quote {
             Some(quote) => vec![quote],
-            None if memchr::memchr(b'\'', head).is_some() => vec![Some(b'"'), Some(b'\'')],
+            None if memchr(b'\'', head).is_some() => vec![Some(b'"'), Some(b'\'')],
             None => vec![Some(b'"')],
         };
         let mut candidates = Vec::new();
@@ -373,15 +372,19 @@ impl<'a> Detector<'a> {
     /// or one that all others have alike, so that a title above a table is an error.
     fn choose_for_one_column(&self, escape: Option<u8>, comment: Option<u8>) -> (u8, Option<u8>) {
         let quote = self.options.quote.unwrap_or(Some(b'"'));
-        let surveys = DELIMITERS
-            .map(|delimiter| self.survey_all(Syntax { delimiter, quote, escape, comment }));
-        let is_table = |survey: &&Survey| {
+        let surveys = DELIMITERS.map(|delimiter| {
+            let occurs = memchr(delimiter, self.text).is_some();
+            occurs.then(|| self.survey_all(Syntax { delimiter, quote, escape, comment }))
+        });
+        let makes_table = |survey: &Survey| {
             let (values, alike) = survey.second;
             values > 1 && alike > 1 && alike * 10 >= (survey.records - 1) * 9
         };
-        let is_column = |survey: &&Survey| survey.even + 1 >= survey.records;
-        let chosen = surveys.iter().find(is_table).or_else(|| surveys.iter().find(is_column));
-        (chosen.map_or(b',', |survey| survey.syntax.delimiter), quote)
+        let makes_column = |survey: &Survey| survey.even + 1 >= survey.records;
+        let table = surveys.iter().position(|survey| survey.as_ref().is_some_and(makes_table));
+        let chosen = table
+            .or_else(|| surveys.iter().position(|survey| survey.as_ref().is_none_or(makes_column)));
+        (DELIMITERS[chosen.unwrap_or(0)], quote)
     }
 
     fn survey_all(&self, syntax: Syntax) -> Survey<'a> {
@@ -499,6 +502,9 @@ impl Detector<'_> {
     /// Whether several later records share some of the first one's values, and not all, as a header
     /// within a text would.
     fn has_likes_of_first(&self, survey: &Survey) -> bool {
+        if survey.first.len() == 1 {
+            return false;
+        }
         let mut scanner = Scanner::new(self.text, survey.syntax);
         let mut records = 0;
         let mut alike = 0;
@@ -777,5 +783,292 @@ impl Value<'_> {
             });
         }
         String::from_utf8_lossy(trim(&bytes)).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Writes a layout in short: delimiter, quote, escape, comment, header, columns.
+    fn sketch(text: &[u8], options: &CsvOptions) -> String {
+        match detect(text, true, options, None) {
+            Ok(layout) => sketch_of(&layout),
+            Err(error) => format!("error: {}", error.message()),
+        }
+    }
+
+    fn sketch_of(layout: &Layout) -> String {
+        let Dialect { delimiter, quote, escape, comment, has_header, .. } = &layout.dialect;
+        let byte = |byte: Option<u8>| byte.map_or('-', char::from);
+        let delimiter = char::from(*delimiter).escape_default();
+        let columns = layout.columns.iter().map(|column| {
+            let data_type = match column.data_type.to_string().as_str() {
+                "Utf8View" => "text".to_owned(),
+                other => other.to_lowercase(),
+            };
+            format!("{} {data_type}", column.name)
+        });
+        format!(
+            "{delimiter} {} {} {} {}: {}",
+            byte(*quote),
+            byte(*escape),
+            byte(*comment),
+            if *has_header { "header" } else { "data" },
+            columns.collect::<Vec<_>>().join(", "),
+        )
+    }
+
+    #[test]
+    fn ugly_texts_have_layouts() {
+        for (text, expected) in [
+            // Nothing, or little.
+            ("", r#", " - - header: "#),
+            ("\u{feff}", r#", " - - header: "#),
+            ("\n\r\n\n", r#", " - - header: "#),
+            ("a", r#", " - - header: a text"#),
+            ("a,b\n", r#", " - - header: a text, b text"#),
+            ("a;b,c;d\n", r#"; " - - header: a text, b,c text, d text"#),
+            ("1,2\n", r#", " - - data: column_1 int64, column_2 int64"#),
+            ("2024-01-01\n", r#", " - - data: column_1 date32"#),
+            // Delimiters.
+            ("a,b\n1,x\n", r#", " - - header: a int64, b text"#),
+            ("a;b\n1;x\n", r#"; " - - header: a int64, b text"#),
+            ("a\tb\n1\tx\n", r#"\t " - - header: a int64, b text"#),
+            ("a|b\n1|x\n", r#"| " - - header: a int64, b text"#),
+            ("id;v\n1;1,5\n2;2,5\n", r#"; " - - header: id int64, v text"#),
+            ("1,5;2,5\n3,5;4,5\n", r#"; " - - data: column_1 text, column_2 text"#),
+            ("Doe, John;5\nRoe, Jane;6\n", r#"; " - - data: column_1 text, column_2 int64"#),
+            ("name,note\nx,a;b;c\ny,d;e;f\n", r#", " - - header: name text, note text"#),
+            ("a,b;c\n1,2;3\n4,5;6\n", r#"; " - - header: a,b text, c int64"#),
+            ("t,v\n10:00,1\n11:00,2\n", r#", " - - header: t text, v int64"#),
+            ("a,b\n\"x|y\",\"z|w\"\n", r#", " - - header: a text, b text"#),
+            ("a,b,\n1,2,\n", r#", " - - header: a int64, b int64, column_3 text"#),
+            // One column.
+            ("a\n1\n2\n", r#", " - - header: a int64"#),
+            ("a\n\n1\n\n", r#", " - - header: a int64"#),
+            ("comment\nhello, you\nbye\n", r#"; " - - header: comment text"#),
+            ("comment\n\"hello, you\"\nbye\n", r#", " - - header: comment text"#),
+            ("10:00\n11:00\n", r#", " - - header: 10:00 text"#),
+            // A title above a table is left to fail.
+            ("Report\na,b\n1,2\n3,4\n", r#", " - - header: Report text"#),
+            // Line ends.
+            ("a,b\r\n1,2\r\n", r#", " - - header: a int64, b int64"#),
+            ("a,b\r1,2\r", r#", " - - header: a int64, b int64"#),
+            ("a,b\n1,2\r\n\r\n3,4\r5,6", r#", " - - header: a int64, b int64"#),
+            ("\u{feff}a,b\n1,2\n", r#", " - - header: a int64, b int64"#),
+            // Quotes.
+            ("\"a\",\"b\"\n\"1\",\"x\"\n", r#", " - - header: a int64, b text"#),
+            ("\"a\"\"b\",\"c\nd\"\n1,\"x\ny\"\n", ", \" - - header: a\"b int64, c\nd text"),
+            ("'a','b'\n'1','x,y'\n'2','z'\n", r#", ' - - header: a int64, b text"#),
+            ("a,b\n1,'x'\n2,'y'\n", r#", ' - - header: a int64, b text"#),
+            ("a,b\n1,'x'\n2,y\n", r#", " - - header: a int64, b text"#),
+            ("a,b\n1,'tis\n2,'twas\n", r#", " - - header: a int64, b text"#),
+            ("a,b\n1,'x'\n\"2\",'y'\n", r#", " - - header: a int64, b text"#),
+            ("a,b\n5\" pipe,2\n", r#", " - - header: a text, b int64"#),
+            ("a,b\n1,\"x\n", r#", " - - header: a int64, b text"#),
+            ("a,b\n\"\",1\n,2\n", r#", " - - header: a text, b int64"#),
+            // Escapes.
+            ("a,b\n1,\"x \\\"y\\\", z\"\n", r#", " \ - header: a int64, b text"#),
+            ("a,b\n1,\"x \"\"y\"\", z\"\n", r#", " - - header: a int64, b text"#),
+            ("a,b\n1,\"C:\\dir\\\"\n2,\"D:\\\"\n", r#", " - - header: a int64, b text"#),
+            ("a,b\n1,\"x\" y\n", r#", " - - header: a int64, b text"#),
+            // Comments.
+            ("# made\n# by me\na,b\n1,2\n", r##", " - # header: a int64, b int64"##),
+            ("# made, by me\na,b\n1,2\n", r##", " - # header: a int64, b int64"##),
+            ("#made,by me\na,b\n1,2\n", r##", " - # header: a int64, b int64"##),
+            ("#a,b\n1,2\n3,4\n", r##", " - - header: #a int64, b int64"##),
+            ("a,b\n#1,2\n3,4\n", r#", " - - header: a text, b int64"#),
+            ("# x\na,b\n1,2\n#3,4\n", r#", " - - header: # x text"#),
+            ("# x\na,b\n1,2\n# three\n", r##", " - # header: a int64, b int64"##),
+            ("#a\n#b\n", r##", " - - header: #a text"##),
+            // Headers.
+            ("1,2\n3,4\n", r#", " - - data: column_1 int64, column_2 int64"#),
+            ("1.5,x\n2,y\n", r#", " - - data: column_1 float64, column_2 text"#),
+            ("x,1\ny,2\n", r#", " - - data: column_1 text, column_2 int64"#),
+            ("name,2019\nx,5\n", r#", " - - data: column_1 text, column_2 int64"#),
+            ("id,2019\n1,5\n", r#", " - - header: id int64, 2019 int64"#),
+            ("day,2019\n2024-01-01,5\n", r#", " - - header: day date32, 2019 int64"#),
+            (",name\n1,x\n2,y\n", r#", " - - header: column_1 int64, name text"#),
+            ("value\n1\nn/a\n2\n", r#", " - - header: value text"#),
+            ("5\n1\nn/a\n2\n", r#", " - - data: column_1 text"#),
+            ("code\n007\n008\n", r#", " - - header: code text"#),
+            ("007\n12\n", r#", " - - data: column_1 text"#),
+            ("name,city\nann,x\nbob,y\n", r#", " - - header: name text, city text"#),
+            ("red,x\nblue,y\nred,z\nred,w\n", r#", " - - data: column_1 text, column_2 text"#),
+            ("a,b\nx,y\na,b\nz,w\na,b\n", r#", " - - header: a text, b text"#),
+            ("a,a,b,a_1\n1,2,3,4\n", r#", " - - header: a int64, a_2 int64, b int64, a_1 int64"#),
+            ("a,a,a\n1,2,3\n", r#", " - - header: a int64, a_1 int64, a_2 int64"#),
+            (
+                ",column_1, b \n1,2,3\n",
+                r#", " - - header: column_1 int64, column_1_1 int64, b int64"#,
+            ),
+            // Types.
+            ("a\n1\n9223372036854775807\n", r#", " - - header: a int64"#),
+            ("a\n1.5\n9007199254740993\n", r#", " - - header: a text"#),
+            ("a\n1\n9223372036854775808\n", r#", " - - header: a text"#),
+            ("a\n1\nnan\n", r#", " - - header: a float64"#),
+            ("a,b\nnan,1\ninf,2\n", r#", " - - header: a text, b int64"#),
+            ("a\ntrue\nFALSE\n", r#", " - - header: a boolean"#),
+            ("a\n2024-01-01\n2024-01-01 10:00\n", r#", " - - header: a timestamp(µs)"#),
+            ("a\n2024-01-01T10:00:00.1234567\n", r#", " - - header: a timestamp(ns)"#),
+            ("a\n2024-01-01T10:00Z\n", r#", " - - header: a timestamp(µs, "utc")"#),
+            ("a\n2024-01-01T10:00Z\n2024-01-01T10:00\n", r#", " - - header: a text"#),
+            ("a,b\n 1 , 2024-01-01 \n", r#", " - - header: a int64, b date32"#),
+            ("a,b\n1\n2,3,4\n", r#", " - - header: a int64, b int64"#),
+            ("a,b\nx\u{0}y,1\n", r#", " - - header: a text, b int64"#),
+        ] {
+            assert_eq!(sketch(text.as_bytes(), &CsvOptions::default()), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn options_go_before_what_is_detected() {
+        let text = b"#a;b\n'1,5';x\n";
+        let given = |change: fn(&mut CsvOptions)| {
+            let mut options = CsvOptions::default();
+            change(&mut options);
+            sketch(text, &options)
+        };
+        assert_eq!(given(|_| {}), "; ' - - header: #a text, b text");
+        assert_eq!(
+            given(|options| options.delimiter = Some(b',')),
+            r##", " - # header: '1 text, 5';x text"##
+        );
+        assert_eq!(given(|options| options.quote = Some(None)), "; - - - header: #a text, b text");
+        assert_eq!(
+            given(|options| options.escape = Some(Some(b'^'))),
+            "; ' ^ - header: #a text, b text"
+        );
+        assert_eq!(
+            given(|options| options.comment = Some(Some(b'#'))),
+            r##", " - # header: '1 text, 5';x text"##
+        );
+        assert_eq!(
+            given(|options| options.has_header = Some(false)),
+            "; ' - - data: column_1 text, column_2 text"
+        );
+        assert_eq!(
+            given(|options| options.null_values = Some(vec!["x".to_owned()])),
+            "; ' - - header: #a text, b text"
+        );
+    }
+
+    #[test]
+    fn declared_columns_override() {
+        use datafusion::arrow::datatypes::DataType;
+        let declared = |names: &[&str], has_header| CsvOptions {
+            columns: names.iter().map(|name| ((*name).to_owned(), DataType::Float32)).collect(),
+            has_header,
+            ..CsvOptions::default()
+        };
+        let text = b"Amount,note\n1,2\n";
+        let layout = detect(text, true, &declared(&["amount"], None), None).unwrap();
+        assert_eq!(sketch_of(&layout), r#", " - - header: Amount float32, note int64"#);
+        assert!(layout.columns[0].is_declared && !layout.columns[1].is_declared);
+        let error = detect(text, true, &declared(&["amuont"], None), None).unwrap_err();
+        assert_eq!(error.message(), "there is no column 'amuont'");
+        assert_eq!(error.hint(), Some("did you mean 'Amount'?"));
+        // A declared name in the first record makes it a header.
+        let layout = detect(b"x,5\n1,6\n", true, &declared(&["x"], None), None).unwrap();
+        assert_eq!(sketch_of(&layout), r#", " - - header: x float32, 5 int64"#);
+        // Without a header, as many names as columns are theirs.
+        let layout = detect(b"1,2\n3,4\n", true, &declared(&["x", "y"], Some(false)), None);
+        assert_eq!(sketch_of(&layout.unwrap()), r#", " - - data: x float32, y float32"#);
+        let layout = detect(b"1,2\n3,4\n", true, &declared(&["column_2"], Some(false)), None);
+        assert_eq!(
+            sketch_of(&layout.unwrap()),
+            r#", " - - data: column_1 int64, column_2 float32"#
+        );
+        // An empty text has no columns to be declared.
+        assert!(detect(b"", true, &declared(&["x"], None), None).unwrap().columns.is_empty());
+    }
+
+    #[test]
+    fn a_column_of_times_can_hold_numbers() {
+        let options =
+            |format| CsvOptions { timestamp_format: Some(format), ..CsvOptions::default() };
+        let text = b"n,time\n20240101,20240131\n1,20240201\n";
+        let days = options(super::super::TimestampFormat::Strftime("%Y%m%d".to_owned()));
+        let layout = detect(text, true, &days, Some("Time")).unwrap();
+        assert_eq!(sketch_of(&layout), r#", " - - header: n int64, time date32"#);
+        let epoch = options(super::super::TimestampFormat::Epoch(1));
+        let layout = detect(text, true, &epoch, Some("time")).unwrap();
+        assert_eq!(sketch_of(&layout), r#", " - - header: n int64, time timestamp(µs, "utc")"#);
+        let layout = detect(b"1,2\n3,4\n", true, &epoch, Some("column_2")).unwrap();
+        let expected = r#", " - - data: column_1 int64, column_2 timestamp(µs, "utc")"#;
+        assert_eq!(sketch_of(&layout), expected);
+        assert_eq!(
+            sketch(text, &epoch),
+            r#", " - - header: n int64, time int64"#,
+            "without a name it is a number"
+        );
+    }
+
+    #[test]
+    fn a_part_leaves_out_its_last_record() {
+        let options = CsvOptions::default();
+        let layout = detect(b"a,b\n1,2\n3,x", false, &options, None).unwrap();
+        assert_eq!(sketch_of(&layout), r#", " - - header: a int64, b int64"#);
+        assert!(!layout.is_whole);
+        // A character that the end cuts off is no error.
+        detect(b"a,b\n1,2\n3,\xc3", false, &options, None).unwrap();
+        let error = detect(b"a,\"b\n1,2\n", false, &options, None).unwrap_err();
+        assert_eq!(error.message(), "no record ends in the first 1 KiB");
+    }
+
+    #[test]
+    fn other_encodings_are_errors_with_a_line() {
+        for (text, expected) in [
+            (&b"a\n1\r\n2\r\xe9t\xe9\n"[..], "error: line 4: byte 0xE9 is not UTF-8"),
+            (b"a,\xc3", "error: line 1: byte 0xC3 is not UTF-8"),
+            (b"a\0,\0b\0\n\0", "error: line 1: every other byte is NUL"),
+        ] {
+            assert_eq!(sketch(text, &CsvOptions::default()), expected);
+        }
+    }
+
+    #[test]
+    fn many_columns_of_one_name_take_no_time() {
+        let text = "a,".repeat(200_000) + "\n";
+        let layout = detect(text.as_bytes(), true, &CsvOptions::default(), None).unwrap();
+        assert_eq!(layout.columns[199_999].name, "a_199999");
+    }
+
+    fn ugly_text() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            Just("\"".to_owned()),
+            Just("'".to_owned()),
+            Just("\\".to_owned()),
+            Just("#".to_owned()),
+            Just(",".to_owned()),
+            Just(";".to_owned()),
+            Just("\r".to_owned()),
+            Just("\n".to_owned()),
+            Just("\u{feff}".to_owned()),
+            Just("\0".to_owned()),
+            Just("2024-01-01".to_owned()),
+            Just("-1.5e3".to_owned()),
+            "[a-z é]{0,4}",
+        ];
+        prop_oneof![
+            prop::collection::vec(piece, 0..60).prop_map(|pieces| pieces.concat().into_bytes()),
+            prop::collection::vec(any::<u8>(), 0..200),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_too_ugly(text in ugly_text(), is_whole: bool) {
+            if let Ok(layout) = detect(&text, is_whole, &CsvOptions::default(), None) {
+                let names: HashSet<_> = layout.columns.iter().map(|column| &column.name).collect();
+                prop_assert_eq!(names.len(), layout.columns.len());
+                for column in &layout.columns {
+                    prop_assert_eq!(&column.data_type, &decide(Kinds::from_bits(column.seen)));
+                }
+            }
+        }
     }
 }

@@ -207,6 +207,11 @@ impl Binding {
         })
     }
 
+    /// Makes a session in which stores of files can be registered and read.
+    pub(crate) fn engine(self: &Arc<Self>) -> Result<SessionState> {
+        (self.session)(self, false)
+    }
+
     /// Returns the absolute path that `text` means.
     pub(crate) fn path(&self, text: &str) -> Result<PondPath> {
         self.directory.as_ref().unwrap_or(&PondPath::root()).join(text)

@@ -228,6 +228,9 @@ impl OptionKind {
             (Self::Columns, Value::Object(types)) => {
                 types.values().all(Value::is_string).then(|| Value::String(value.to_string()))
             }
+            (Self::Columns, Value::Array(columns)) => {
+                columns.iter().all(Value::is_object).then(|| Value::String(value.to_string()))
+            }
             (Self::Texts, Value::String(_)) => Some(Value::Array(vec![value.clone()])),
             (Self::Texts, Value::Array(texts)) => {
                 texts.iter().all(Value::is_string).then(|| value.clone())

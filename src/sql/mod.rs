@@ -8,6 +8,7 @@
 //! Words of our statements are special in statement position only, so columns may be called `node`
 //! or `factory`. There is one dialect, sqlparser's generic one.
 
+mod columns;
 pub(crate) mod diagnose;
 pub(crate) mod from_clause;
 pub(crate) mod functions;
@@ -19,6 +20,7 @@ mod stored_query;
 pub(crate) mod time_buckets;
 pub(crate) mod time_travel;
 
+pub use columns::{declared_columns, sql_type};
 pub(crate) use ignored::ignored_in_from;
 pub use script::{Script, is_complete};
 pub use statement::Statement;

@@ -2,6 +2,7 @@
 
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Expr;
+use serde_json::Value;
 
 use crate::error::{Error, Result, did_you_mean};
 use crate::pond::At;
@@ -120,6 +121,18 @@ impl<'a> Arguments<'a> {
             Some(ScalarValue::Boolean(value)) => Ok(*value),
             Some(value) => Err(self.bad(parameter, "true or false", value)),
         }
+    }
+
+    /// Returns the text, number or truth value given for `parameter` as an option of a factory has
+    /// it; `None` if it was left out or NULL.
+    pub(crate) fn option(&self, parameter: &str) -> Result<Option<Value>> {
+        let Some(value) = self.value(parameter)? else { return Ok(None) };
+        let option = match value {
+            ScalarValue::Boolean(value) => value.map(Value::from),
+            ScalarValue::Int64(value) => value.map(Value::from),
+            other => other.try_as_str().flatten().map(Value::from),
+        };
+        option.map(Some).ok_or_else(|| self.bad(parameter, "text, true or false", value))
     }
 
     fn value(&self, parameter: &str) -> Result<Option<&'a ScalarValue>> {

@@ -1,5 +1,5 @@
 //! Table functions: `ls()`, `nodes()`, `factories()`, `lineage()`, `pond_log()`, `pond_diff()`,
-//! `history()`, `oplog()`, `cache()`.
+//! `history()`, `oplog()`, `cache()`, `sniff()`.
 //!
 //! Their names are of any case; their arguments are literals, positional or named (`recursive =>
 //! true`): `FromPlanner` puts named ones into place, so that each function has one way to be
@@ -18,6 +18,7 @@ mod planner;
 mod pond_diff;
 pub(crate) mod pond_log;
 mod rows;
+mod sniff;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -95,6 +96,7 @@ static SIGNATURES: &[&Signature] = &[
     &history::SIGNATURE,
     &oplog::SIGNATURE,
     &cache::SIGNATURE,
+    &sniff::SIGNATURE,
 ];
 
 /// Returns the functions of `binding`, by name.
@@ -109,6 +111,7 @@ pub(crate) fn functions(binding: &Arc<Binding>) -> Vec<(&'static str, Arc<dyn Ta
         (history::SIGNATURE.name, Arc::new(history::History(binding.clone()))),
         (oplog::SIGNATURE.name, Arc::new(oplog::OplogRows(binding.clone()))),
         (cache::SIGNATURE.name, Arc::new(cache::Answers(binding.clone()))),
+        (sniff::SIGNATURE.name, Arc::new(sniff::Sniff(binding.clone()))),
     ]
 }
 

@@ -33,15 +33,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde_json::Value;
 
 use super::{Config, CreateContext, Factory, OpenContext, OptionSpec, SourcePath};
 use crate::entry::EntryType;
 use crate::error::{Error, Result};
-use crate::format::CsvOptions;
+use crate::format::{CsvOptions, TableSource};
 use crate::node::{Node, lookup, not_found};
 use crate::path::{PondPath, is_glob};
 use directory::CsvDirectory;
 use file::{CsvFile, Origin};
+pub(crate) use serve::as_text;
 
 /// The factory of directories.
 pub static DIRECTORY: Csv = Csv {
@@ -80,6 +82,28 @@ pub(super) struct Reading {
     pub temporal_column: Option<String>,
     /// How old a conversion may be.
     pub ttl: Duration,
+}
+
+/// Checks options of [`FILE`] that say how a text is read, and the column that is to hold times.
+///
+/// # Errors
+/// As those of a configuration.
+pub(crate) fn reading_options(given: Vec<(String, Value)>) -> Result<(CsvOptions, Option<String>)> {
+    // A column of times is one of a series.
+    let is_series = given.iter().any(|(name, _)| name == "temporal_column");
+    let rest = [
+        (options::SOURCE.to_owned(), Value::from("/")),
+        ("target_type".to_owned(), Value::from(if is_series { "series" } else { "table" })),
+    ];
+    let reading = options::reading(&Config::validate(&FILE, given.into_iter().chain(rest))?)?;
+    Ok((reading.options, reading.temporal_column))
+}
+
+impl Reading {
+    /// Returns the source of a text as what its user says of it.
+    fn text(&self, source: TableSource) -> Result<TableSource> {
+        as_text(source, &self.options, self.temporal_column.as_deref())
+    }
 }
 
 /// What a node is made from.

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::format::{Compression, CsvOptions, Encoding, OnError, TimestampFormat};
 use crate::glob::Glob;
 use crate::path::{PondPath, is_glob};
+use crate::sql::declared_columns;
 
 /// The pattern of a directory.
 pub(super) const PATTERN: &str = "source_pattern";
@@ -149,10 +150,6 @@ pub(super) fn reading(config: &Config) -> Result<Reading> {
 }
 
 fn csv_options(config: &Config) -> Result<CsvOptions> {
-    if given(config, "target_schema").is_some() {
-        return Err(Error::unsupported("option 'target_schema': types cannot be given yet")
-            .with_hint("leave it out: they are detected"));
-    }
     let quote = optional_byte(config, "quote")?;
     let escape = match optional_byte(config, "escape")? {
         // It is doubled.
@@ -188,7 +185,12 @@ fn csv_options(config: &Config) -> Result<CsvOptions> {
             _ => OnError::Fail,
         }),
         temporal_column: None,
-        columns: Vec::new(),
+        columns: match given(config, "target_schema") {
+            Some(text) => {
+                declared_columns(text).map_err(|error| error.context("option 'target_schema'"))?
+            }
+            None => Vec::new(),
+        },
     };
     let roles = [
         ("delimiter", options.delimiter),

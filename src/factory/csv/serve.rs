@@ -23,8 +23,8 @@ use crate::entry::{EntryType, now_micros};
 use crate::error::{Error, Result};
 use crate::factory::OpenContext;
 use crate::format::{
-    Compression, Converted, CsvOptions, CsvText, Dialect, Encoding, Layout, Passed, TableFormat,
-    TableSource, Temporal, TimestampFormat,
+    Converted, CsvOptions, CsvText, Dialect, Layout, Passed, TableFormat, TableSource, Temporal,
+    TimestampFormat,
 };
 use crate::keep::Upkeep;
 use crate::node::{self, Freshness};
@@ -54,7 +54,7 @@ pub(super) async fn serve(
     source: TableSource,
     how: &Reading,
 ) -> Result<Vec<TableSource>> {
-    let source = as_text(source, how)?;
+    let source = how.text(source)?;
     if cx.cache.dir().is_none() {
         return Ok(vec![source]);
     }
@@ -93,7 +93,7 @@ pub(super) async fn freshness(
     if cx.cache.dir().is_none() {
         return Ok(Freshness::Live);
     }
-    let source = as_text(source.clone(), how)?;
+    let source = how.text(source.clone())?;
     let key = key_of(&source, how);
     Ok(Freshness::Converted(if current(cx, &key, &source, how).is_some() {
         node::Conversion::Cached
@@ -115,7 +115,7 @@ pub(super) async fn properties(
     source: &TableSource,
     how: &Reading,
 ) -> Result<Vec<(&'static str, String)>> {
-    let source = as_text(source.clone(), how)?;
+    let source = how.text(source.clone())?;
     let kept = current(cx, &key_of(&source, how), &source, how);
     let layout = match &kept {
         Some(kept) => Arc::new(kept.layout.clone()),
@@ -146,7 +146,7 @@ pub(super) async fn renew(
     source: TableSource,
     how: &Reading,
 ) -> Result<()> {
-    let source = as_text(source, how)?;
+    let source = how.text(source)?;
     let key = key_of(&source, how);
     match convert(session, cx, source, how, &key, true).await {
         Ok(_) => Ok(()),
@@ -154,16 +154,23 @@ pub(super) async fn renew(
     }
 }
 
-/// Returns the source as what its user says of it.
-pub(super) fn as_text(source: TableSource, how: &Reading) -> Result<TableSource> {
+/// Returns the source of a text as what its user says of it.
+///
+/// # Errors
+/// `Unsupported` if it is no CSV.
+pub(crate) fn as_text(
+    source: TableSource,
+    options: &CsvOptions,
+    temporal_column: Option<&str>,
+) -> Result<TableSource> {
     let TableFormat::Csv(told) = &source.format else {
         return Err(Error::unsupported(format!("'{}' is no CSV", source.path)));
     };
     let options = CsvOptions {
-        delimiter: how.options.delimiter.or(told.delimiter),
-        compression: how.options.compression.or(told.compression),
-        temporal_column: how.temporal_column.clone(),
-        ..how.options.clone()
+        delimiter: options.delimiter.or(told.delimiter),
+        compression: options.compression.or(told.compression),
+        temporal_column: temporal_column.map(str::to_owned),
+        ..options.clone()
     };
     Ok(TableSource { format: TableFormat::Csv(Arc::new(options)), ..source })
 }
@@ -361,8 +368,8 @@ fn describe(dialect: &Dialect) -> String {
         format!("escape {escape}"),
         format!("comment {}", optional(dialect.comment)),
         format!("header {}", if dialect.has_header { "yes" } else { "no" }),
-        format!("encoding {}", encoding_name(dialect.encoding)),
-        format!("compression {}", compression_name(dialect.compression)),
+        format!("encoding {}", dialect.encoding.as_str()),
+        format!("compression {}", dialect.compression.as_str()),
     ];
     if !dialect.nulls.is_empty() {
         words.push(format!("nulls {}", dialect.nulls.join(" ")));
@@ -373,23 +380,4 @@ fn describe(dialect: &Dialect) -> String {
         None => {}
     }
     words.join(", ")
-}
-
-fn encoding_name(encoding: Encoding) -> &'static str {
-    match encoding {
-        Encoding::Utf8 => "utf-8",
-        Encoding::Latin1 => "latin1",
-        Encoding::Utf16Le => "utf-16le",
-        Encoding::Utf16Be => "utf-16be",
-    }
-}
-
-fn compression_name(compression: Compression) -> &'static str {
-    match compression {
-        Compression::None => "none",
-        Compression::Gzip => "gzip",
-        Compression::Zstd => "zstd",
-        Compression::Bzip2 => "bzip2",
-        Compression::Xz => "xz",
-    }
 }

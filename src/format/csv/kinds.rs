@@ -480,7 +480,7 @@ impl TimeFormat {
     fn of_directives(directives: &str) -> Result<Self> {
         let bad = |cause: String| {
             Error::invalid(format!("timestamp_format '{directives}': {cause}"))
-                .with_hint("such as '%d.%m.%Y %H:%M:%S', '%Y%m%d', or 'epoch_ms'")
+                .with_hint("such as '%d.%m.%Y %H:%M:%S', '%Y%m%d', or 'unix_ms'")
         };
         let time = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
         let text = BrokenDownTime::from(&time)

@@ -84,7 +84,30 @@ pub enum Compression {
     Xz,
 }
 
+impl Encoding {
+    /// Returns the word that options have for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Utf8 => "utf-8",
+            Self::Latin1 => "latin1",
+            Self::Utf16Le => "utf-16le",
+            Self::Utf16Be => "utf-16be",
+        }
+    }
+}
+
 impl Compression {
+    /// Returns the word that options have for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+            Self::Bzip2 => "bzip2",
+            Self::Xz => "xz",
+        }
+    }
+
     /// Returns the engine's word for it.
     pub(crate) fn file_type(self) -> FileCompressionType {
         match self {

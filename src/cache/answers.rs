@@ -278,6 +278,36 @@ impl Cache {
         Ok(answers)
     }
 
+    /// Forgets the answers of nodes at or below a path; all of them without one. What another answer
+    /// names stays. See [`Cache::clear`].
+    pub(super) fn clear_answers(&self, below: Option<&PondPath>) -> Result<u64> {
+        let (Some(dir), Some(files)) = (self.derived(), self.files()?) else { return Ok(0) };
+        let mut named = std::collections::HashSet::new();
+        let mut gone = Vec::new();
+        for (key, answer) in self.answers()? {
+            let is_meant = below.is_none_or(|below| {
+                PondPath::parse(&answer.path).is_ok_and(|path| path.starts_with(below))
+            });
+            let path = dir.join(format!("{key}.lock"));
+            let lock = if is_meant { Lock::attempt(&path) } else { Ok(None) };
+            let lock = lock.map_err(|error| Error::io(path.display(), error))?;
+            if lock.is_none() {
+                named.extend(answer.files.into_iter().map(|file| file.sha256));
+                continue;
+            }
+            let _ = std::fs::remove_file(dir.join(format!("{key}.json")));
+            gone.extend(answer.files);
+        }
+        let mut freed = 0;
+        for file in gone.iter().filter(|file| !named.contains(&file.sha256)) {
+            let removed = files.path_of(&file.sha256).map(std::fs::remove_file);
+            if let (Some(Ok(())), Ok(size)) = (removed, u64::try_from(file.size)) {
+                freed += size;
+            }
+        }
+        Ok(freed)
+    }
+
     /// Removes answers of nodes that are not wanted, and files that no answer names. Returns how many
     /// bytes they had.
     ///
@@ -294,9 +324,7 @@ impl Cache {
                 named.extend(answer.files.into_iter().map(|file| file.sha256));
                 continue;
             }
-            for ending in ["json", "lock"] {
-                let _ = std::fs::remove_file(dir.join(format!("{key}.{ending}")));
-            }
+            let _ = std::fs::remove_file(dir.join(format!("{key}.json")));
         }
         for BlobFile { sha256, path, modified, size_bytes } in files.list()? {
             let is_named = sha256.is_some_and(|sha256| named.contains(&sha256));

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cache/csv/<key>.json            what one text was converted to
-//! cache/csv/<key>.lock            held by whoever converts it
+//! cache/csv/<key>.lock            held by whoever converts it; becomes the .json
 //! cache/csv/files/<uuid>.parquet  the rows
 //! cache/csv/hits                  how often what was used, and when: a line a second
 //! ```
@@ -35,6 +35,7 @@ use datafusion::datasource::object_store::ObjectStoreUrl;
 use object_store::ObjectMeta;
 use object_store::path::Path as Location;
 use rustix::fs::FlockOperation;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_128;
 use uuid::Uuid;
@@ -135,17 +136,39 @@ pub struct ConvertedFile {
     known: OnceLock<Arc<KnownTable>>,
 }
 
-/// A conversion as it is kept.
-#[derive(Debug, Clone)]
+/// The outline of a conversion that is kept: without what is known of columns, so that all of them
+/// can be held at once.
+#[derive(Debug, Clone, Deserialize)]
 pub struct KeptConversion {
     /// What it is kept under.
+    #[serde(skip)]
     pub key: String,
-    /// What is kept.
-    pub conversion: Arc<Conversion>,
+    /// See [`Conversion::path`].
+    pub path: String,
+    /// See [`Conversion::shown_as`].
+    pub shown_as: String,
+    /// See [`Conversion::rows`].
+    pub rows: u64,
+    /// See [`Conversion::rejected`].
+    pub rejected: u64,
+    /// Its files.
+    pub files: Vec<KeptFile>,
+    /// See [`Conversion::converted_at`].
+    pub converted_at: i64,
     /// How often it was used.
+    #[serde(skip)]
     pub hits: u64,
     /// When it was used last, microseconds since 1970 UTC; making it counts.
+    #[serde(skip)]
     pub used_at: i64,
+}
+
+/// The outline of a file of a conversion.
+#[derive(Debug, Clone, Deserialize)]
+pub struct KeptFile {
+    /// Its name.
+    pub name: String,
+    id: FileId,
 }
 
 /// Returns the key of a text that is to be converted to a table or a series. A text that is named by
@@ -191,12 +214,24 @@ impl Conversion {
     pub fn size(&self) -> u64 {
         self.files.iter().map(ConvertedFile::size).sum()
     }
+}
+
+impl KeptConversion {
+    /// Returns the size of its files, in bytes.
+    pub fn size(&self) -> u64 {
+        self.files.iter().map(|file| file.id.size).sum()
+    }
 
     /// Whether it is of `path`, or shown there, or below.
     fn is_of(&self, path: &PondPath) -> bool {
         [&self.path, &self.shown_as]
             .iter()
             .any(|of| PondPath::parse(of).is_ok_and(|of| of.starts_with(path)))
+    }
+
+    fn is_in_use(&self) -> bool {
+        let age = now_micros().saturating_sub(self.used_at);
+        u64::try_from(age).is_ok_and(|age| u128::from(age) < IN_USE.as_micros())
     }
 }
 
@@ -290,10 +325,10 @@ impl Conversions {
         let id = FileId::at(&path).ok()?;
         let opened = self.ready.get_or_try_insert((key.to_owned(), id), || {
             let read = self.place.read(key).filter(|read| read.id == id);
-            let read = read.ok_or_else(|| Error::corrupt(path.display().to_string()))?;
-            let seen = read.conversion.files.iter().map(|file| read.is_seen.then_some(file.id));
-            let seen = Mutex::new(seen.collect());
-            Ok(Arc::new(Opened { conversion: Arc::new(read.conversion), seen }))
+            let Record { content, is_seen, .. }: Record<Conversion> =
+                read.ok_or_else(|| Error::corrupt(path.display().to_string()))?;
+            let seen = content.files.iter().map(|file| is_seen.then_some(file.id)).collect();
+            Ok(Arc::new(Opened { conversion: Arc::new(content), seen: Mutex::new(seen) }))
         });
         Some((id, opened.ok()?))
     }
@@ -303,6 +338,9 @@ impl Conversions {
         let mut seen = opened.seen.lock().expect("never poisoned");
         let mut is_new = false;
         for (file, seen) in opened.conversion.files.iter().zip(seen.iter_mut()) {
+            if !is_file_name(&file.name) {
+                return false;
+            }
             let path = self.place.file(&file.name);
             let Ok(id) = FileId::at(&path) else { return false };
             if *seen == Some(id) {
@@ -332,7 +370,7 @@ impl Conversions {
         conversion: &Conversion,
         ids: Vec<FileId>,
     ) -> io::Result<()> {
-        let Some(_lock) = Lock::attempt(&self.place.lock(key))? else { return Ok(()) };
+        let Some(lock) = Lock::attempt(&self.place.lock(key))? else { return Ok(()) };
         if FileId::at(&self.place.record(key))? != record {
             return Ok(());
         }
@@ -340,7 +378,7 @@ impl Conversions {
         for (file, id) in conversion.files.iter_mut().zip(ids) {
             file.id = id;
         }
-        self.place.write(key, &conversion).map(drop)
+        self.place.write(key, &conversion, &lock).map(drop)
     }
 
     /// Writes the uses that were counted.
@@ -443,7 +481,7 @@ impl Cache {
     }
 
     /// Puts a conversion in the place of the one before, whose files stay for a while if this one has
-    /// them no more.
+    /// them no more. The lock ends with that.
     ///
     /// # Errors
     /// `Conflict` if a file of it is gone: that is so if it took longer than the grace time to be
@@ -468,7 +506,7 @@ impl Cache {
             csv.place.let_go(before.filter(|name| !now.contains(name)));
         }
         let bytes = conversion.size();
-        let id = csv.place.write(key, &conversion);
+        let id = csv.place.write(key, &conversion, lock);
         let id = id.map_err(|error| Error::io(path.display(), error))?;
         // What was just written need not be read.
         let seen = Mutex::new(conversion.files.iter().map(|file| Some(file.id)).collect());
@@ -538,42 +576,28 @@ impl Cache {
     pub fn conversions(&self) -> Result<Vec<KeptConversion>> {
         let Some(csv) = &self.conversions else { return Ok(Vec::new()) };
         csv.write_hits();
-        let mut all: Vec<KeptConversion> =
-            csv.place.kept()?.into_iter().filter_map(|kept| kept.conversion.ok()).collect();
-        let place = |kept: &KeptConversion| (kept.conversion.path.clone(), kept.key.clone());
-        all.sort_by_cached_key(place);
+        let (mut all, _) = csv.place.kept()?;
+        all.sort_by(|one, other| (&one.path, &one.key).cmp(&(&other.path, &other.key)));
         Ok(all)
     }
 
-    /// Forgets the conversions of texts that are `below` a path, or that are shown there; all of them
-    /// without one. Returns how many bytes that freed.
-    ///
-    /// What is being converted at this moment stays. A query that is reading a file of one ends in an
-    /// error that names it, and may be run again: whoever clears up wants the room now.
-    ///
-    /// # Errors
-    /// `Io`.
-    pub fn clear_conversions(&self, below: Option<&PondPath>) -> Result<u64> {
+    /// Forgets the conversions of texts that are at or below a path, or that are shown there; all of
+    /// them without one. See [`Cache::clear`].
+    pub(super) fn clear_conversions(&self, below: Option<&PondPath>) -> Result<u64> {
         let Some(csv) = &self.conversions else { return Ok(0) };
+        let (mut all, broken) = csv.place.kept()?;
         let mut freed = 0;
-        for kept in csv.place.kept()? {
-            let is_meant = match (&kept.conversion, below) {
-                (Ok(kept), Some(below)) => kept.conversion.is_of(below),
-                (Err(_), Some(_)) => false,
-                (_, None) => true,
-            };
-            let lock_path = csv.place.lock(kept.key());
-            let lock = if is_meant { Lock::attempt(&lock_path) } else { Ok(None) };
-            let lock = lock.map_err(|error| Error::io(lock_path.display(), error))?;
-            if lock.is_none() {
-                continue;
+        all.retain(|kept| below.is_none_or(|below| kept.is_of(below)));
+        for kept in &all {
+            if csv.place.forget(&kept.key)? {
+                for file in &kept.files {
+                    remove(&csv.place.file(&file.name))?;
+                    freed += file.id.size;
+                }
             }
-            remove(&csv.place.record(kept.key()))?;
-            for file in kept.conversion.iter().flat_map(|kept| &kept.conversion.files) {
-                remove(&csv.place.file(&file.name))?;
-                freed += file.size();
-            }
-            remove(&lock_path)?;
+        }
+        for broken in broken.iter().filter(|_| below.is_none()) {
+            csv.place.forget(&broken.key)?;
         }
         Ok(freed)
     }
@@ -659,26 +683,17 @@ struct Seal<'a> {
 }
 
 /// A record as it was read.
-struct Record {
+struct Record<T> {
     id: FileId,
-    conversion: Conversion,
+    content: T,
     /// Whether the ids of its files are of this start of the system.
     is_seen: bool,
 }
 
-/// What is kept under a key.
-struct Kept {
-    /// `Err` holds the key of a record that cannot be read, and when it was written.
-    conversion: std::result::Result<KeptConversion, (String, SystemTime)>,
-}
-
-impl Kept {
-    fn key(&self) -> &str {
-        match &self.conversion {
-            Ok(kept) => &kept.key,
-            Err((key, _)) => key,
-        }
-    }
+/// A record that is not as it was written.
+struct Broken {
+    key: String,
+    written: SystemTime,
 }
 
 impl Place {
@@ -704,7 +719,7 @@ impl Place {
     }
 
     /// Reads a record; one that is not as it was written is none.
-    fn read(&self, key: &str) -> Option<Record> {
+    fn read<T: DeserializeOwned>(&self, key: &str) -> Option<Record<T>> {
         let mut file = File::open(self.record(key)).ok()?;
         let id = FileId::of(&file.metadata().ok()?);
         let mut bytes = Vec::with_capacity(usize::try_from(id.size).ok()?);
@@ -715,24 +730,20 @@ impl Place {
         if (seal.format, seal.key) != (FORMAT, key) || seal.xxh3 != hex_of(text) {
             return None;
         }
-        let conversion: Conversion = serde_json::from_slice(text).ok()?;
+        let content = serde_json::from_slice(text).ok()?;
         let is_seen = BOOT.as_ref().is_some_and(|boot| boot == seal.boot);
-        Some(Record { id, conversion, is_seen })
+        Some(Record { id, content, is_seen })
     }
 
     /// Writes a record in the place of the one before, and returns its id.
-    fn write(&self, key: &str, conversion: &Conversion) -> io::Result<FileId> {
+    fn write(&self, key: &str, conversion: &Conversion, lock: &Lock) -> io::Result<FileId> {
         let text = serde_json::to_vec(conversion).map_err(io::Error::other)?;
         let boot = BOOT.as_deref().unwrap_or_default();
         let seal = Seal { format: FORMAT, key, boot, xxh3: hex_of(&text) };
         let mut bytes = serde_json::to_vec(&seal).map_err(io::Error::other)?;
         bytes.push(b'\n');
         bytes.extend(text);
-        let path = self.record(key);
-        let mut staged = Staged::create(path.clone(), Durability::Process)?;
-        staged.file().write_all(&bytes)?;
-        staged.publish_as(path.clone(), true)?;
-        FileId::at(&path)
+        lock.become_file(&self.record(key), &bytes)
     }
 
     /// Begins the grace time of files that nothing names any more.
@@ -743,27 +754,38 @@ impl Place {
         }
     }
 
-    /// Returns all that is kept, in no order.
-    fn kept(&self) -> Result<Vec<Kept>> {
+    /// Returns all that is kept, in no order, and the records that are broken.
+    fn kept(&self) -> Result<(Vec<KeptConversion>, Vec<Broken>)> {
         let failed = |error| Error::io(self.dir.display(), error);
         let hits = self.read_hits().map_err(failed)?;
-        let mut all = Vec::new();
+        let (mut all, mut broken) = (Vec::new(), Vec::new());
         for (path, metadata) in list_dir(&self.dir).map_err(failed)? {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let Some(key) = name.strip_suffix(".json") else { continue };
-            let key = key.to_owned();
-            let conversion = match self.read(&key) {
-                Some(Record { conversion, .. }) => {
-                    let uses = hits.get(&key).copied().unwrap_or_default();
-                    let used_at = uses.last.max(conversion.converted_at);
-                    let conversion = Arc::new(conversion);
-                    Ok(KeptConversion { key, conversion, hits: uses.count, used_at })
-                }
-                None => Err((key, metadata.modified().map_err(failed)?)),
+            let Some(key) = name_of(&path).strip_suffix(".json").map(str::to_owned) else {
+                continue;
             };
-            all.push(Kept { conversion });
+            let read: Option<Record<KeptConversion>> = self.read(&key);
+            match read.map(|read| read.content) {
+                // A file of ours is in the directory of the files.
+                Some(kept) if kept.files.iter().all(|file| is_file_name(&file.name)) => {
+                    let uses = hits.get(&key).copied().unwrap_or_default();
+                    let used_at = uses.last.max(kept.converted_at);
+                    all.push(KeptConversion { key, hits: uses.count, used_at, ..kept });
+                }
+                _ => broken.push(Broken { key, written: metadata.modified().map_err(failed)? }),
+            }
         }
-        Ok(all)
+        Ok((all, broken))
+    }
+
+    /// Removes a record, unless somebody is converting the text: then it stays, and this is false.
+    fn forget(&self, key: &str) -> Result<bool> {
+        let path = self.lock(key);
+        let lock = Lock::attempt(&path).map_err(|error| Error::io(path.display(), error))?;
+        if lock.is_none() {
+            return Ok(false);
+        }
+        remove(&self.record(key))?;
+        Ok(true)
     }
 
     fn was_swept_lately(&self) -> bool {
@@ -780,24 +802,19 @@ impl Place {
         if files.is_empty() && others.is_empty() {
             return Ok(0);
         }
-        let mut kept = Vec::new();
-        for Kept { conversion } in self.kept()? {
-            match conversion {
-                Ok(conversion) => kept.push(conversion),
-                Err((key, written)) if age(written) > FILES_GRACE => remove(&self.record(&key))?,
-                Err(_) => {}
-            }
+        let (mut kept, broken) = self.kept()?;
+        for broken in broken.iter().filter(|broken| age(broken.written) > FILES_GRACE) {
+            self.forget(&broken.key)?;
         }
         self.evict(&mut kept, budget)?;
         let keys: HashSet<&str> = kept.iter().map(|kept| kept.key.as_str()).collect();
-        let named: HashSet<&str> = kept
-            .iter()
-            .flat_map(|kept| kept.conversion.files.iter().map(|file| file.name.as_str()))
-            .collect();
+        let named: HashSet<&str> =
+            kept.iter().flat_map(|kept| kept.files.iter().map(|file| file.name.as_str())).collect();
         let mut freed = 0;
         for (path, metadata) in files {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if !named.contains(name) && metadata.modified().is_ok_and(|it| age(it) > FILES_GRACE) {
+            if !named.contains(name_of(&path))
+                && metadata.modified().is_ok_and(|it| age(it) > FILES_GRACE)
+            {
                 remove(&path)?;
                 freed += metadata.len();
             }
@@ -814,33 +831,25 @@ impl Place {
 
     /// Removes an old lock of a key that is gone, or what a writer left that was killed.
     fn sweep_other(&self, path: &Path, keys: &HashSet<&str>) -> Result<()> {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if let Some(key) = name.strip_suffix(".lock") {
-            let failed = |error| Error::io(path.display(), error);
-            if !keys.contains(key) && Lock::attempt(path).map_err(failed)?.is_some() {
-                remove(path)?;
-            }
-        } else if name.contains(".json#") {
-            remove(path)?;
+        let name = name_of(path);
+        match name.strip_suffix(".lock") {
+            Some(key) if !keys.contains(key) => self.forget(key).map(drop),
+            None if name.contains('#') => remove(path),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Forgets what was used longest ago until the rest is within the budget.
     fn evict(&self, kept: &mut Vec<KeptConversion>, budget: u64) -> Result<()> {
         kept.sort_by_key(|kept| std::cmp::Reverse(kept.used_at));
-        let mut bytes: u64 = kept.iter().map(|kept| kept.conversion.size()).sum();
+        let mut bytes: u64 = kept.iter().map(|kept| kept.size()).sum();
         while bytes > budget && kept.len() > 1 {
-            let Some(last) = kept.pop_if(|last| !is_in_use(last)) else { return Ok(()) };
-            let path = self.lock(&last.key);
-            let lock = Lock::attempt(&path).map_err(|error| Error::io(path.display(), error))?;
-            // Whoever converts it anew lets the old files go.
-            if lock.is_some() {
-                remove(&self.record(&last.key))?;
-                self.let_go(last.conversion.files.iter().map(|file| file.name.as_str()));
-                remove(&path)?;
+            let Some(last) = kept.pop_if(|last| !last.is_in_use()) else { return Ok(()) };
+            // Whoever is converting it lets its files go.
+            if self.forget(&last.key)? {
+                self.let_go(last.files.iter().map(|file| file.name.as_str()));
             }
-            bytes -= last.conversion.size();
+            bytes -= last.size();
         }
         Ok(())
     }
@@ -915,9 +924,12 @@ static BOOT: LazyLock<Option<String>> = LazyLock::new(|| {
     Some(boot.trim().to_owned()).filter(|boot| !boot.is_empty())
 });
 
-fn is_in_use(kept: &KeptConversion) -> bool {
-    let age = now_micros().saturating_sub(kept.used_at);
-    u64::try_from(age).is_ok_and(|age| u128::from(age) < IN_USE.as_micros())
+fn name_of(path: &Path) -> &str {
+    path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+}
+
+fn is_file_name(name: &str) -> bool {
+    Path::new(name).file_name().is_some_and(|plain| plain == name)
 }
 
 fn age(modified: SystemTime) -> Duration {

@@ -36,7 +36,7 @@ impl Gc {
             let tree = shell.open().await?;
             let garbage = tree.pond().collect_garbage(grace, self.dry_run).await?;
             if !self.dry_run {
-                tree.forget_answers().await?;
+                tree.sweep_cache().await?;
             }
             let bytes: u64 = garbage.iter().map(|file| file.size_bytes).sum();
             let rows = batch(&garbage)?;

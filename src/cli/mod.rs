@@ -9,6 +9,7 @@
 //! happens.
 
 mod args;
+mod cache;
 mod cat;
 mod change;
 mod cp;
@@ -46,6 +47,7 @@ use clap::{Args, Parser, Subcommand};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream;
+use pond::keep::parse_size;
 use pond::output::{self, Format, Picture};
 use pond::path::PondPath;
 use pond::pond::{At, Pond, PondOptions};
@@ -90,6 +92,10 @@ pub struct Options {
     #[arg(long, value_name = "LEVEL", global = true, hide_possible_values = true,
           value_parser = durability_parser())]
     durability: Option<Durability>,
+
+    /// How much room converted files may take in the cache, in bytes: $POND_CACHE_SIZE.
+    #[arg(skip)]
+    cache_bytes: Option<u64>,
 }
 
 /// What `--format` asks for.
@@ -113,6 +119,8 @@ impl Options {
             self.durability =
                 level.transpose().map_err(|error: Error| error.context("$POND_DURABILITY"))?;
         }
+        let size = variable("POND_CACHE_SIZE").map(|size| parse_size(&size.to_string_lossy()));
+        self.cache_bytes = size.transpose().map_err(|error| error.context("$POND_CACHE_SIZE"))?;
         Ok(self)
     }
 }
@@ -144,6 +152,7 @@ enum Verb {
     Fsck(fsck::Fsck),
     Maintain(maintain::Maintain),
     Gc(gc::Gc),
+    Cache(cache::Cache),
     Expire(expire::Expire),
 }
 
@@ -228,6 +237,7 @@ fn run_verb(verb: Option<Verb>, shell: &Shell) -> Outcome {
         Some(Verb::Fsck(verb)) => verb.run(shell),
         Some(Verb::Maintain(verb)) => verb.run(shell),
         Some(Verb::Gc(verb)) => verb.run(shell),
+        Some(Verb::Cache(verb)) => verb.run(shell),
         Some(Verb::Expire(verb)) => verb.run(shell),
     }
 }
@@ -363,7 +373,11 @@ impl Shell {
     }
 
     fn tree(&self, pond: Pond) -> Result<Tree> {
-        Ok(Tree::new(pond).with_base_dir(working_dir()?))
+        let tree = Tree::new(pond).with_base_dir(working_dir()?);
+        if let Some(bytes) = self.options.cache_bytes {
+            tree.cache().set_budget(bytes);
+        }
+        Ok(tree)
     }
 
     /// Returns the directory of the pond that was named, by option or environment.

@@ -144,9 +144,19 @@ impl WatchedStore {
     fn explain(&self, location: &Path, error: object_store::Error) -> object_store::Error {
         let Some(file) = self.files.get(location) else { return error };
         if file.immutable {
-            // Nothing that the pond stores goes away, or changes, while it is named.
             let name = location.filename().unwrap_or_default();
             let missing = matches!(error, object_store::Error::NotFound { .. });
+            // The cache may be cleared at any moment.
+            let mut dirs = location.parts().rev().skip(1).take(2);
+            if missing && dirs.any(|dir| dir.as_ref() == "files") {
+                let gone = format!("'{}': the cache was cleared while it was read", file.path);
+                return carry(
+                    Error::new(ErrorKind::Conflict, gone)
+                        .with_hint("run the statement again")
+                        .with_source(error),
+                );
+            }
+            // Nothing that the pond stores goes away, or changes, while it is named.
             let what = if missing { "missing" } else { "damaged" };
             return carry(
                 Error::corrupt(format!("'{}': its blob {name} is {what}", file.path))

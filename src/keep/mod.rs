@@ -119,6 +119,32 @@ pub fn parse_age(text: &str) -> Result<Duration> {
     Ok(Duration::from_secs(u64::from(number) * seconds))
 }
 
+/// Parses a size: a number of bytes, or one and its unit, as in `500MB` or `2GiB`.
+///
+/// # Errors
+/// `Invalid`.
+pub fn parse_size(text: &str) -> Result<u64> {
+    let invalid = || {
+        Error::invalid(format!("'{text}' is no size"))
+            .with_hint("write a number of bytes, or one with kB, MB, GB, TB, KiB, MiB, GiB or TiB")
+    };
+    let digits = text.trim_end_matches(|char: char| char.is_ascii_alphabetic() || char == ' ');
+    let unit: u64 = match text[digits.len()..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1000,
+        "mb" => 1000 * 1000,
+        "gb" => 1000 * 1000 * 1000,
+        "tb" => 1000 * 1000 * 1000 * 1000,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        "tib" => 1 << 40,
+        _ => return Err(invalid()),
+    };
+    let number: u64 = digits.parse().map_err(|_| invalid())?;
+    number.checked_mul(unit).ok_or_else(invalid)
+}
+
 /// A SHA-256, sixty-four hexadecimal digits as thirty-two bytes.
 type Hash = [u8; 32];
 

@@ -1,4 +1,5 @@
-//! `cache()`: the answers of derived nodes that are kept, and of when they are.
+//! `cache()`: what is kept in the cache: the answers of derived nodes, and of when they are; the
+//! conversions of texts, and how often they were used.
 
 use std::sync::{Arc, LazyLock};
 
@@ -11,7 +12,7 @@ use datafusion::error::Result as EngineResult;
 
 use super::arguments::{Arguments, Signature};
 use super::rows::Rows;
-use crate::cache::{Answer, Cache};
+use crate::cache::CacheEntry;
 use crate::catalog::Binding;
 use crate::error::Result;
 
@@ -20,16 +21,16 @@ pub(super) static SIGNATURE: Signature = Signature { name: "cache", parameters: 
 
 /// `cache()` of one binding.
 #[derive(Debug)]
-pub(super) struct Answers(pub Arc<Binding>);
+pub(super) struct CacheRows(pub Arc<Binding>);
 
-impl TableFunctionImpl for Answers {
+impl TableFunctionImpl for CacheRows {
     fn call_with_args(&self, args: TableFunctionArgs) -> EngineResult<Arc<dyn TableProvider>> {
         Arguments::new(&SIGNATURE, args.exprs())?;
         self.0.mark_used();
         let binding = self.0.clone();
         Ok(Arc::new(Rows::new(cache_schema(), move || {
             let binding = binding.clone();
-            async move { cache_batch(binding.tree().cache()) }
+            async move { cache_batch(&binding.tree().cache().entries()?) }
         })))
     }
 }
@@ -38,42 +39,54 @@ fn cache_schema() -> SchemaRef {
     static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
         Arc::new(Schema::new(vec![
-            // Where the node was when the answer was made.
+            // The node that shows it, where it was when this was made.
             Field::new("path", DataType::Utf8View, false),
+            Field::new("source", DataType::Utf8View, true),
+            Field::new("kind", DataType::Utf8View, false),
             Field::new("built", time.clone(), false),
-            Field::new("checked", time, false),
-            Field::new("txn", DataType::Int64, false),
+            Field::new("checked", time.clone(), true),
+            Field::new("txn", DataType::Int64, true),
             Field::new("rows", DataType::Int64, false),
+            Field::new("rejected", DataType::Int64, true),
             Field::new("files", DataType::Int64, false),
             Field::new("size", DataType::Int64, false),
+            Field::new("hits", DataType::Int64, true),
+            Field::new("last_used", time, true),
             Field::new("key", DataType::Utf8View, false),
         ]))
     });
     SCHEMA.clone()
 }
 
-fn cache_batch(cache: &Cache) -> Result<RecordBatch> {
-    let mut answers = cache.answers()?;
-    answers.sort_by(|(_, left), (_, right)| {
-        (&left.path, left.built_at).cmp(&(&right.path, right.built_at))
-    });
-    let rows = answers.iter().map(|(_, answer)| answer.rows()).collect::<Result<Vec<i64>>>()?;
-    let number = |value: fn(&Answer) -> i64| -> ArrayRef {
-        Arc::new(Int64Array::from_iter_values(answers.iter().map(|(_, answer)| value(answer))))
+/// Makes rows as those of `cache()`.
+///
+/// # Errors
+/// None that is expected.
+pub fn cache_batch(entries: &[CacheEntry]) -> Result<RecordBatch> {
+    type Number = fn(&CacheEntry) -> Option<i64>;
+    let text = |value: fn(&CacheEntry) -> Option<&str>| -> ArrayRef {
+        Arc::new(entries.iter().map(value).collect::<StringViewArray>())
     };
-    let time = |value: fn(&Answer) -> i64| -> ArrayRef {
-        let times = answers.iter().map(|(_, answer)| value(answer));
-        Arc::new(TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC"))
+    let number =
+        |value: Number| -> ArrayRef { Arc::new(entries.iter().map(value).collect::<Int64Array>()) };
+    let time = |value: Number| -> ArrayRef {
+        let times = entries.iter().map(value).collect::<TimestampMicrosecondArray>();
+        Arc::new(times.with_timezone("UTC"))
     };
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(answers.iter().map(|(_, answer)| Some(&answer.path)).collect::<StringViewArray>()),
-        time(|answer| answer.built_at),
-        time(|answer| answer.checked_at),
-        number(|answer| answer.txn),
-        Arc::new(Int64Array::from(rows)),
-        number(|answer| i64::try_from(answer.files.len()).unwrap_or(i64::MAX)),
-        number(Answer::size),
-        Arc::new(answers.iter().map(|(key, _)| Some(key)).collect::<StringViewArray>()),
+    let columns = vec![
+        text(|entry| Some(&entry.path)),
+        text(|entry| entry.source.as_deref()),
+        text(|entry| Some(entry.kind.as_str())),
+        time(|entry| Some(entry.built_at)),
+        time(|entry| entry.checked_at),
+        number(|entry| entry.txn),
+        number(|entry| Some(entry.rows)),
+        number(|entry| entry.rejected),
+        number(|entry| i64::try_from(entry.files).ok()),
+        number(|entry| Some(entry.size)),
+        number(|entry| entry.hits),
+        time(|entry| entry.used_at),
+        text(|entry| Some(&entry.key)),
     ];
     Ok(RecordBatch::try_new(cache_schema(), columns)?)
 }

@@ -27,6 +27,7 @@ use async_trait::async_trait;
 use datafusion::catalog::TableFunctionImpl;
 
 use self::arguments::Signature;
+pub use self::cache::cache_batch;
 pub use self::history::history_batch;
 pub use self::lineage::lineage_batch;
 pub(crate) use self::planner::FromPlanner;
@@ -110,8 +111,8 @@ pub(crate) fn functions(binding: &Arc<Binding>) -> Vec<(&'static str, Arc<dyn Ta
         (pond_diff::SIGNATURE.name, Arc::new(pond_diff::PondDiff(binding.clone()))),
         (history::SIGNATURE.name, Arc::new(history::History(binding.clone()))),
         (oplog::SIGNATURE.name, Arc::new(oplog::OplogRows(binding.clone()))),
-        (cache::SIGNATURE.name, Arc::new(cache::Answers(binding.clone()))),
         (sniff::SIGNATURE.name, Arc::new(sniff::Sniff(binding.clone()))),
+        (cache::SIGNATURE.name, Arc::new(cache::CacheRows(binding.clone()))),
     ]
 }
 

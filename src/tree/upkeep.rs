@@ -19,14 +19,16 @@ pub struct Maintained {
 }
 
 impl Tree {
-    /// Removes what is kept of derived nodes that are gone or have another recipe, and returns how many
-    /// bytes that freed at once; files that were named until now go a while later.
+    /// Removes from the cache what is kept of derived nodes that are gone or have another recipe, and
+    /// the conversions of texts for which there is no room. Returns how many bytes that freed at
+    /// once; files that were named until now go a while later.
     ///
     /// # Errors
     /// `Io`.
-    pub async fn forget_answers(&self) -> Result<u64> {
+    pub async fn sweep_cache(&self) -> Result<u64> {
         let snapshot = self.pond.snapshot().await?;
-        self.cache.sweep(|node, version| snapshot.has_version(node, version))
+        let answers = self.cache.sweep(|node, version| snapshot.has_version(node, version))?;
+        Ok(answers + self.cache.sweep_conversions()?)
     }
 
     /// Merges what is in small pieces, and removes what nothing needs. What anything shows, now or of
@@ -61,7 +63,7 @@ impl Tree {
         }
         let oplog_files = self.pond.compact().await?;
         let garbage = self.pond.collect_garbage(Grace::default(), false).await?;
-        self.forget_answers().await?;
+        self.sweep_cache().await?;
         Ok(Maintained { series_merged, oplog_files, garbage })
     }
 }

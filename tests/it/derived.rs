@@ -455,7 +455,7 @@ async fn answers_of_dropped_nodes_are_forgotten() {
         world.ask(&format!("SELECT * FROM '{node}'")).await;
     }
     world.ask("DROP NODE '/a.series'").await;
-    world.tree.forget_answers().await.unwrap();
+    world.tree.sweep_cache().await.unwrap();
     let kept = world.ask("SELECT path FROM cache()").await;
     assert!(kept.contains("/b.series") && !kept.contains("/a.series"), "{kept}");
 }

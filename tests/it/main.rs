@@ -4,6 +4,7 @@ mod buckets;
 mod cli;
 mod concurrency;
 mod contract;
+mod conversions;
 mod crash;
 mod cycles;
 mod damage;

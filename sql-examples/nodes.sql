@@ -19,6 +19,8 @@ SELECT factory, description FROM factories();
 --> sql_derived_series | a series that is a query over other nodes
 --> sql_derived_table  | a table that is a query over other nodes
 --> temporal_reduce    | a directory that shows a series at several resolutions
+--> csv_directory      | a directory that shows CSV files as tables or series
+--> csv_to_parquet     | a CSV file as a table or a series
 
 -- SHOW NODES is the short form of this for one directory; SHOW NODES RECURSIVE, for all below it.
 SELECT path, entry_type, factory, comment FROM nodes() ORDER BY path;

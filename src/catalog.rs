@@ -68,6 +68,9 @@ pub const LISTED_CHILDREN_MAX: usize = 1_000;
 /// How many files of a glob are opened at once.
 const GLOB_OPENS: usize = 16;
 
+/// How many directories a statement keeps open.
+const KEPT_DIRECTORIES_MAX: usize = 64;
+
 /// How many errors are kept of a binding that many statements share.
 const KEPT_ERRORS_MAX: usize = 64;
 
@@ -92,6 +95,8 @@ pub(crate) struct Binding {
     is_stored: bool,
     session: OpenSession,
     opened: Arc<Mutex<Tables>>,
+    /// The directories that make what is in them and were looked into.
+    directories: Arc<Mutex<HashMap<PondPath, Arc<dyn Directory>>>>,
     /// What all bindings of one statement share.
     derived: Arc<derived::Statement>,
     listing: Mutex<Listed>,
@@ -144,6 +149,7 @@ impl Binding {
             is_stored: false,
             session,
             opened: Arc::default(),
+            directories: Arc::default(),
             derived: Arc::new(derived::Statement::new(reading)),
             listing: Mutex::new(listed),
             is_used: AtomicBool::new(false),
@@ -160,6 +166,7 @@ impl Binding {
             is_stored: false,
             session,
             opened: Arc::default(),
+            directories: Arc::default(),
             derived: Arc::new(derived::Statement::new(Answers::Make.into())),
             listing: Mutex::default(),
             is_used: AtomicBool::new(false),
@@ -338,30 +345,70 @@ impl Binding {
         quiet: bool,
     ) -> Result<Option<Arc<dyn TableProvider>>> {
         let place = self.in_time(path).await?;
-        match lookup(&place.root, &place.path).await? {
+        match self.find(&place).await? {
             Some(Node::File(file)) => {
                 let session = (self.session)(self, false)?;
                 file.table(&session).await.map(Some)
             }
             Some(_) => Err(not_a_table(path)),
-            None if is_glob(place.path.as_str()) => {
-                self.open_glob(&place.root, &place.path).await.map(Some)
-            }
+            None if is_glob(place.path.as_str()) => self.open_glob(&place).await.map(Some),
             None if quiet => Ok(None),
             None => Err(place.not_found().await),
         }
     }
 
-    async fn open_glob(
-        self: &Arc<Self>,
-        root: &Arc<dyn Directory>,
-        pattern: &PondPath,
-    ) -> Result<Arc<dyn TableProvider>> {
-        let found = expand(root, pattern).await?;
+    /// Finds what is called by a path.
+    async fn find(&self, place: &InTime) -> Result<Option<Node>> {
+        let Some((above, name)) = place.path.split() else {
+            return lookup(&place.root, &place.path).await;
+        };
+        let Some(directory) = self.find_directory(place, &above).await? else { return Ok(None) };
+        match directory.get(name).await? {
+            Some(Node::Symlink(_)) => lookup(&place.root, &place.path).await,
+            found => Ok(found),
+        }
+    }
+
+    /// Opens a directory; one that makes what is in it, once for a statement, however many of its
+    /// files are read.
+    async fn find_directory(
+        &self,
+        place: &InTime,
+        path: &PondPath,
+    ) -> Result<Option<Arc<dyn Directory>>> {
+        let is_kept = self.pinned.is_some() && place.at.is_none();
+        let known = self.directories.lock().expect("never poisoned").get(path).cloned();
+        if let (true, Some(directory)) = (is_kept, known) {
+            return Ok(Some(directory));
+        }
+        let Some(Node::Directory(directory)) = lookup(&place.root, path).await? else {
+            return Ok(None);
+        };
+        if is_kept && directory.read_only().is_some() {
+            let mut known = self.directories.lock().expect("never poisoned");
+            if known.len() >= KEPT_DIRECTORIES_MAX {
+                known.clear();
+            }
+            known.insert(path.clone(), directory.clone());
+        }
+        Ok(Some(directory))
+    }
+
+    async fn open_glob(self: &Arc<Self>, place: &InTime) -> Result<Arc<dyn TableProvider>> {
+        let InTime { path: pattern, root, .. } = place;
+        let glob = Glob::parse(pattern.as_str())?;
+        let base = glob.base();
+        let found = match self.find_directory(place, &base).await? {
+            Some(directory) => find_files(&glob, directory, ListFields::NAMES).await?,
+            None => {
+                // Why there is none.
+                resolve(root, &base).await?;
+                return Err(Error::invalid(format!("'{base}' is not a directory")));
+            }
+        };
         if found.is_empty() {
-            return Err(Error::not_found(format!("'{pattern}' matches no file")).with_hint(
-                format!("see what is there: ls('{}')", Glob::parse(pattern.as_str())?.base()),
-            ));
+            return Err(Error::not_found(format!("'{pattern}' matches no file"))
+                .with_hint(format!("see what is there: ls('{base}')")));
         }
         let session = (self.session)(self, false)?;
         let opens: Vec<_> =
@@ -518,20 +565,6 @@ async fn open_match(
         Some(sources) => Opened::Files(sources),
         None => Opened::View(found.path),
     })
-}
-
-/// Returns the files that match an absolute pattern, in the order of their paths.
-///
-/// # Errors
-/// `NotFound` if the directory before the first wildcard is not there; what keeps a directory from
-/// being listed.
-async fn expand(root: &Arc<dyn Directory>, pattern: &PondPath) -> Result<Vec<Match>> {
-    let glob = Glob::parse(pattern.as_str())?;
-    let base = glob.base();
-    let Node::Directory(directory) = resolve(root, &base).await? else {
-        return Err(Error::invalid(format!("'{base}' is not a directory")));
-    };
-    find_files(&glob, directory, ListFields::NAMES).await
 }
 
 // ---------------------------------------------------------------------------------------------

@@ -126,6 +126,7 @@ impl Binding {
         let binding = Arc::new(Self {
             pinned: Some(Pinned { snapshot: snapshot.clone(), root, is_past: file.cx.is_past }),
             opened: Arc::default(),
+            directories: Arc::default(),
             derived: Arc::new(Statement { depth, ..Statement::new(answers.into()) }),
             ..self.sibling()
         });
@@ -147,6 +148,7 @@ impl Binding {
             is_stored: true,
             session: self.session.clone(),
             opened: self.opened.clone(),
+            directories: self.directories.clone(),
             derived: self.derived.clone(),
             listing: Mutex::default(),
             is_used: Default::default(),

@@ -25,7 +25,7 @@ use futures::stream::{BoxStream, TryStreamExt};
 
 use crate::entry::EntryType;
 use crate::error::{Error, Result};
-use crate::format::TableSource;
+use crate::format::{CsvText, TableSource};
 use crate::glob::Glob;
 use crate::path::{PondPath, is_glob};
 use crate::snapshot::SYMLINKS_MAX;
@@ -210,6 +210,15 @@ pub trait File: Debug + Send + Sync {
         let _ = session;
         let name = self.metadata().await?.name;
         Err(Error::unsupported(format!("'{name}' is no conversion")))
+    }
+
+    /// Opens the CSV text that it shows the rows of, as it is read, if it does.
+    ///
+    /// # Errors
+    /// Whatever keeps the text from being opened.
+    async fn csv_text(&self, session: &dyn Session) -> Result<Option<CsvText>> {
+        let _ = session;
+        Ok(None)
     }
 
     /// Streams the bytes without holding the whole file, or returns `None` for a view, which has

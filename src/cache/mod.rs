@@ -35,7 +35,7 @@ pub use conversions::{
     SourceIdentity, conversion_key,
 };
 use report::Report;
-pub use report::{Converting, Observer, Progress};
+pub use report::{Observer, Progress, Told};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::path::PondPath;

@@ -1,34 +1,37 @@
-//! What the cache tells its user along the way: how far a conversion is, and what it could not do.
+//! What the cache tells along the way: how far a conversion is, and what it could not do.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
 
 use super::Cache;
 use crate::path::PondPath;
 
-/// The most notices that wait.
-const NOTICES_MAX: usize = 16;
-
-/// How far the conversion of a text is.
+/// What an [`Observer`] is told.
 #[derive(Debug, Clone, Copy)]
-pub struct Converting<'a> {
-    /// The text.
-    pub path: &'a PondPath,
-    /// Bytes of it that have been read; `None` when it is over, or has failed.
-    pub read: Option<u64>,
-    /// Its size in bytes.
-    pub size: u64,
+pub enum Told<'a> {
+    /// How far the conversion of a text is.
+    Converting {
+        /// The text.
+        path: &'a PondPath,
+        /// Bytes of it that have been read; `None` when it is over, or has failed.
+        read: Option<u64>,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// What could not be done, and what is done instead.
+    Notice(&'a str),
 }
 
-/// Is told how far conversions are, from many threads.
-pub type Observer = Arc<dyn Fn(Converting<'_>) + Send + Sync>;
+/// Is told what happens, from many threads.
+pub type Observer = Arc<dyn Fn(Told<'_>) + Send + Sync>;
 
-/// What waits to be told, and who is told at once.
+/// Who is told.
 #[derive(Default)]
 pub(super) struct Report {
-    notices: Mutex<VecDeque<String>>,
     observer: RwLock<Option<Observer>>,
+    /// Whether a failure was told: the next ones are of the same cause, mostly.
+    has_failed: AtomicBool,
 }
 
 impl fmt::Debug for Report {
@@ -58,7 +61,7 @@ impl Progress<'_> {
 
     fn tell(&self, read: Option<u64>) {
         if let Some(observer) = &self.observer {
-            observer(Converting { path: self.path, read, size: self.size });
+            observer(Told::Converting { path: self.path, read, size: self.size });
         }
     }
 }
@@ -70,31 +73,30 @@ impl Drop for Progress<'_> {
 }
 
 impl Cache {
-    /// Sets who is told how far conversions are.
+    /// Sets who is told what happens.
     pub fn observe(&self, observer: Option<Observer>) {
         *self.report.observer.write().expect("never poisoned") = observer;
     }
 
     /// Begins to tell how far the conversion of a text of `size` bytes is.
     pub fn progress<'a>(&self, path: &'a PondPath, size: u64) -> Progress<'a> {
-        let observer = self.report.observer.read().expect("never poisoned").clone();
-        Progress { path, size, observer }
+        Progress { path, size, observer: self.observer() }
     }
 
-    /// Leaves a notice for whoever runs statements; the oldest go if nobody takes them.
-    pub fn notice(&self, text: String) {
-        let mut notices = self.report.notices.lock().expect("never poisoned");
-        if notices.contains(&text) {
-            return;
+    /// Tells of a conversion that could not be kept, unless the one before could not either.
+    pub fn failed(&self, notice: &str) {
+        let is_first = !self.report.has_failed.swap(true, Ordering::Relaxed);
+        if is_first && let Some(observer) = self.observer() {
+            observer(Told::Notice(notice));
         }
-        if notices.len() == NOTICES_MAX {
-            notices.pop_front();
-        }
-        notices.push_back(text);
     }
 
-    /// Takes the notices that wait.
-    pub fn take_notices(&self) -> Vec<String> {
-        self.report.notices.lock().expect("never poisoned").drain(..).collect()
+    /// Remembers that a conversion could be kept.
+    pub fn succeeded(&self) {
+        self.report.has_failed.store(false, Ordering::Relaxed);
+    }
+
+    fn observer(&self) -> Option<Observer> {
+        self.report.observer.read().expect("never poisoned").clone()
     }
 }

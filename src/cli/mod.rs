@@ -377,6 +377,7 @@ impl Shell {
         if let Some(bytes) = self.options.cache_bytes {
             tree.cache().set_budget(bytes);
         }
+        tree.cache().observe(Some(progress::conversions()));
         Ok(tree)
     }
 

@@ -1,16 +1,21 @@
-//! How far a long copy has come, on a terminal.
+//! How far a long copy, or a conversion, has come, on a terminal.
 //!
 //! Drawn by a thread of its own, on stderr, only if that is a terminal and only once the work has
 //! taken a while; taken away when it ends.
 
+use std::collections::HashMap;
 use std::io::IsTerminal;
-use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pond::cache::{Observer, Told};
+use pond::path::PondPath;
 use pond::tree::Progress;
+
+use super::note;
 
 /// How long work takes before it is shown.
 const QUIET: Duration = Duration::from_secs(1);
@@ -73,4 +78,46 @@ fn draw(progress: &Progress, ended: &mpsc::Receiver<()>) {
         bar.tick();
     }
     bar.finish_and_clear();
+}
+
+/// Returns what shows how far conversions of texts are, each in a line of its own, and what could not
+/// be kept.
+pub fn conversions() -> Observer {
+    let lines = std::io::stderr().is_terminal().then(Lines::default).map(Mutex::new);
+    Arc::new(move |told| match (told, &lines) {
+        (Told::Notice(text), _) => note(text),
+        (Told::Converting { path, read, size }, Some(lines)) => {
+            lines.lock().expect("nothing panics under it").show(path, read, size);
+        }
+        (Told::Converting { .. }, None) => {}
+    })
+}
+
+#[derive(Default)]
+struct Lines {
+    all: MultiProgress,
+    begun: HashMap<PondPath, (Instant, Option<ProgressBar>)>,
+}
+
+impl Lines {
+    fn show(&mut self, path: &PondPath, read: Option<u64>, size: u64) {
+        let Some(read) = read else {
+            if let Some((_, Some(bar))) = self.begun.remove(path) {
+                bar.finish_and_clear();
+            }
+            return;
+        };
+        let (begun, bar) = self.begun.entry(path.clone()).or_insert_with(|| (Instant::now(), None));
+        if begun.elapsed() < QUIET {
+            return;
+        }
+        let bar = bar.get_or_insert_with(|| {
+            let style = ProgressStyle::with_template(
+                "{bar:30} {bytes} of {total_bytes}, {binary_bytes_per_sec}, {eta} {msg}",
+            );
+            let bar = ProgressBar::new(size).with_message(format!("converting {path}"));
+            self.all.add(bar.with_style(style.expect("a constant")))
+        });
+        bar.set_position(read);
+    }
 }

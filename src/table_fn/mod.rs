@@ -17,6 +17,7 @@ mod oplog;
 mod planner;
 mod pond_diff;
 pub(crate) mod pond_log;
+mod rejects;
 mod rows;
 mod sniff;
 
@@ -98,6 +99,7 @@ static SIGNATURES: &[&Signature] = &[
     &oplog::SIGNATURE,
     &cache::SIGNATURE,
     &sniff::SIGNATURE,
+    &rejects::SIGNATURE,
 ];
 
 /// Returns the functions of `binding`, by name.
@@ -112,6 +114,7 @@ pub(crate) fn functions(binding: &Arc<Binding>) -> Vec<(&'static str, Arc<dyn Ta
         (history::SIGNATURE.name, Arc::new(history::History(binding.clone()))),
         (oplog::SIGNATURE.name, Arc::new(oplog::OplogRows(binding.clone()))),
         (sniff::SIGNATURE.name, Arc::new(sniff::Sniff(binding.clone()))),
+        (rejects::SIGNATURE.name, Arc::new(rejects::Rejects(binding.clone()))),
         (cache::SIGNATURE.name, Arc::new(cache::CacheRows(binding.clone()))),
     ]
 }

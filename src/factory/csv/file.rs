@@ -12,7 +12,7 @@ use super::{Recipe, serve};
 use crate::entry::EntryType;
 use crate::error::{Error, Result};
 use crate::factory::OpenContext;
-use crate::format::{TableSource, detect_temporal, open_table};
+use crate::format::{CsvText, TableSource, detect_temporal, open_table};
 use crate::node::{DirEntry, File, Freshness, Match, Node, lookup, not_found};
 use crate::path::PondPath;
 
@@ -95,6 +95,11 @@ impl File for CsvFile {
     async fn refresh(&self, session: &dyn Session) -> Result<()> {
         let source = self.source(Some(session)).await?;
         serve::renew(session, &self.cx, source, &self.recipe.how).await
+    }
+
+    async fn csv_text(&self, session: &dyn Session) -> Result<Option<CsvText>> {
+        let source = self.recipe.how.text(self.source(Some(session)).await?)?;
+        CsvText::open(session, source).map(Some)
     }
 
     async fn bytes(&self) -> Result<Option<BoxStream<'static, Result<Bytes>>>> {

@@ -70,12 +70,13 @@ pub(super) async fn serve(
         Ok(conversion) => {
             cx.cache.used(&key);
             Upkeep::Conversions.remember(dir, None);
+            cx.cache.succeeded();
             cx.cache.conversion_sources(&conversion, &path)
         }
         Err(Failure::Text(error)) => Err(error),
         Err(Failure::Cache(error)) => {
             Upkeep::Conversions.remember(dir, Some(&error));
-            cx.cache.notice(format!("'{path}' is read from its text: {error}"));
+            cx.cache.failed(&format!("'{path}' is read without the cache: {error}"));
             Ok(vec![source])
         }
     }

@@ -246,33 +246,15 @@ impl CsvText {
         Ok((file, converted))
     }
 
-    /// Reads the text for what is refused of it, and hands that on a chunk at a time, until `each`
-    /// returns `false`.
+    /// Begins to read the text for what is refused of it.
     ///
     /// # Errors
-    /// What is wrong with the text, or its store.
-    pub async fn rejects(
-        &self,
-        layout: Arc<Layout>,
-        mut each: impl FnMut(Vec<Reject>) -> Result<bool>,
-    ) -> Result<()> {
+    /// `Invalid` for a layout that cannot be.
+    pub fn rejects(&self, layout: Arc<Layout>) -> Result<TextRejects> {
         let all = (0..layout.columns.len()).collect();
-        let reading = Reading::new(self.source.path.clone(), layout.clone(), all)?;
-        let mut decoder = Decoder::new(reading.clone())?;
-        let mut chunks = Chunks::new(self.store.clone(), &self.source, &layout, REREAD_BYTES)?;
-        loop {
-            let mut rejects = Rejects::kept();
-            match chunks.next().await? {
-                Next::End => return self.check().await,
-                Next::TooLong(record) => rejects.add_long(record),
-                Next::Records(chunk) => decoder
-                    .decode(&chunk, &mut rejects, |_| Ok(true))
-                    .map_err(|stop| stop.into_error(&reading))?,
-            }
-            if !each(rejects.all.unwrap_or_default())? {
-                return Ok(());
-            }
-        }
+        let chunks = Chunks::new(self.store.clone(), &self.source, &layout, REREAD_BYTES)?;
+        let reading = Reading::new(self.source.path.clone(), layout, all)?;
+        Ok(TextRejects { text: self.clone(), chunks, decoder: Decoder::new(reading)? })
     }
 
     /// Fails if the text is not what it was when it was opened.
@@ -282,5 +264,34 @@ impl CsvText {
             self.store.head(&object.location).await.map_err(Error::from_store)?;
         }
         Ok(())
+    }
+}
+
+/// What is refused of a text, as it is read.
+pub struct TextRejects {
+    text: CsvText,
+    chunks: Chunks,
+    decoder: Decoder,
+}
+
+impl TextRejects {
+    /// Returns what is refused of the next part, which may be nothing; `None` at the end.
+    ///
+    /// # Errors
+    /// What is wrong with the text, or its store.
+    pub async fn next(&mut self) -> Result<Option<Vec<Reject>>> {
+        let mut rejects = Rejects::kept();
+        match self.chunks.next().await? {
+            Next::End => {
+                self.text.check().await?;
+                return Ok(None);
+            }
+            Next::TooLong(record) => rejects.add_long(record),
+            Next::Records(chunk) => {
+                let decoded = self.decoder.decode(&chunk, &mut rejects, |_| Ok(true));
+                decoded.map_err(|stop| stop.into_error(self.decoder.reading()))?;
+            }
+        }
+        Ok(Some(rejects.all.unwrap_or_default()))
     }
 }

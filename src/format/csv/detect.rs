@@ -225,14 +225,13 @@ impl Survey<'_> {
     fn header_by_kinds(&self) -> Option<bool> {
         let columns = || self.first.iter().map(|(_, first)| *first).zip(self.kinds.iter().copied());
         let is_name = |(first, rest): (Kinds, Kinds)| {
-            let families = families(rest);
-            let first = families_or_text(first);
-            first != Kinds::NONE
-                && families != Kinds::NONE
+            let is_other = first == Kinds::TEXT || families(first) != 0;
+            is_other
+                && families(rest) != 0
                 && !rest.meets(Kinds::TEXT)
-                && !families.meets(first)
+                && families(first) & families(rest) == 0
         };
-        let is_data = |(first, rest): (Kinds, Kinds)| families(first).meets(families(rest));
+        let is_data = |(first, rest): (Kinds, Kinds)| families(first) & families(rest) != 0;
         if columns().any(is_name) {
             Some(true)
         } else if columns().any(is_data) {
@@ -243,19 +242,14 @@ impl Survey<'_> {
     }
 }
 
-/// Returns all kinds of the same families: booleans, numbers, times.
-fn families(kinds: Kinds) -> Kinds {
-    [Kinds::BOOLEAN, Kinds::NUMBERS, Kinds::TIMES]
-        .into_iter()
-        .filter(|family| family.meets(kinds))
-        .fold(Kinds::NONE, |all, family| all | family)
-}
-
-fn families_or_text(kinds: Kinds) -> Kinds {
-    match kinds {
-        Kinds::TEXT => Kinds::TEXT,
-        other => families(other),
-    }
+/// Says which families kinds are of, a bit for each: booleans, numbers, times. What is like a value
+/// may be a number or a time.
+fn families(kinds: Kinds) -> u8 {
+    let numbers = Kinds::NUMBERS | Kinds::LIKE;
+    let times = Kinds::TIMES | Kinds::LIKE;
+    u8::from(kinds.meets(Kinds::BOOLEAN))
+        | u8::from(kinds.meets(numbers)) << 1
+        | u8::from(kinds.meets(times)) << 2
 }
 
 /// A text, and what is said of it.
@@ -851,7 +845,7 @@ mod tests {
             ("a\n\n1\n\n", r#", " - - header: a int64"#),
             ("comment\nhello, you\nbye\n", r#"; " - - header: comment text"#),
             ("comment\n\"hello, you\"\nbye\n", r#", " - - header: comment text"#),
-            ("10:00\n11:00\n", r#", " - - header: 10:00 text"#),
+            ("10:00\n11:00\n", r#", " - - data: column_1 text"#),
             // A title above a table is left to fail.
             ("Report\na,b\n1,2\n3,4\n", r#", " - - header: Report text"#),
             // Line ends.
@@ -895,6 +889,7 @@ mod tests {
             ("value\n1\nn/a\n2\n", r#", " - - header: value text"#),
             ("5\n1\nn/a\n2\n", r#", " - - data: column_1 text"#),
             ("code\n007\n008\n", r#", " - - header: code text"#),
+            ("31.12.2024,x\n1.1.2025,y\n", r#", " - - data: column_1 text, column_2 text"#),
             ("007\n12\n", r#", " - - data: column_1 text"#),
             ("name,city\nann,x\nbob,y\n", r#", " - - header: name text, city text"#),
             ("red,x\nblue,y\nred,z\nred,w\n", r#", " - - data: column_1 text, column_2 text"#),

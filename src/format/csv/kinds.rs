@@ -16,7 +16,7 @@
 //! | big | the same beyond 2^53, within `i64` |
 //! | unfit | a number that none of our types holds as it is written: with a leading zero (`007`, `01.5`), an integer beyond `i64`, a decimal out of the range below |
 //! | decimal | an optional sign, digits with one `.` or an exponent (`e` or `E`, optional sign, digits) or both; `.5` and `5.` are decimals. The first digit that is not 0 stands for 1e-307 to 1e307 |
-//! | comma | a sign and digits with a comma and digits: `1,5`. It is a text, but tells that it was meant as a number |
+//! | like | a text, but one like a value: a sign, a digit, and then digits, blanks and `.,:/` only, as in `1,5`, `10:00`, `31.12.2024`. It tells data from headers |
 //! | special | `nan`, `inf`, `infinity`, in any case, with an optional sign |
 //! | date | `YYYY-MM-DD`, a day that there is, years 0000 to 9999 |
 //! | timestamp | a date, `T` or one blank, `HH:MM`, then perhaps `:SS`, then perhaps `.` or `,` and 1 to 6 digits; hours to 23, minutes and seconds to 59 |
@@ -60,17 +60,11 @@ impl Kinds {
     pub(super) const FAR: Self = Self(1 << 12);
     pub(super) const FORMATTED: Self = Self(1 << 13);
     pub(super) const TEXT: Self = Self(1 << 14);
-    pub(super) const COMMA: Self = Self(1 << 15);
+    pub(super) const LIKE: Self = Self(1 << 15);
 
     /// Numbers of every kind.
-    pub(super) const NUMBERS: Self = Self(
-        Self::INTEGER.0
-            | Self::BIG.0
-            | Self::UNFIT.0
-            | Self::DECIMAL.0
-            | Self::SPECIAL.0
-            | Self::COMMA.0,
-    );
+    pub(super) const NUMBERS: Self =
+        Self(Self::INTEGER.0 | Self::BIG.0 | Self::UNFIT.0 | Self::DECIMAL.0 | Self::SPECIAL.0);
     /// Dates and times of every kind.
     pub(super) const TIMES: Self = Self(
         Self::DATE.0
@@ -291,13 +285,16 @@ fn classify_number(value: &[u8], negative: bool) -> Kinds {
         false => classify_decimal(value, whole),
     };
     match value {
-        [b'0', b'0'..=b'9', ..] if !kind.is_within(TEXTS) => Kinds::UNFIT,
+        [b'0'..=b'9', ..] if kind == Kinds::TEXT && is_like(value) => Kinds::LIKE,
+        [b'0', b'0'..=b'9', ..] if kind != Kinds::TEXT => Kinds::UNFIT,
         _ => kind,
     }
 }
 
-/// What is a text, whatever it looks like.
-const TEXTS: Kinds = Kinds::TEXT.with(Kinds::COMMA);
+/// Whether a value is written as numbers and times are, if not as ours.
+fn is_like(value: &[u8]) -> bool {
+    value.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b',' | b':' | b'/' | b' '))
+}
 
 #[inline]
 fn count_digits(value: &[u8]) -> usize {
@@ -342,9 +339,6 @@ fn classify_decimal(value: &[u8], whole: usize) -> Kinds {
         [b'e' | b'E', b'+', digits @ ..] => with_exponent(&value[..whole], fraction, digits, 1),
         [b'e' | b'E', b'-', digits @ ..] => with_exponent(&value[..whole], fraction, digits, -1),
         [b'e' | b'E', digits @ ..] => with_exponent(&value[..whole], fraction, digits, 1),
-        [b',', digits @ ..] if !digits.is_empty() && count_digits(digits) == digits.len() => {
-            Kinds::COMMA
-        }
         _ => Kinds::TEXT,
     }
 }
@@ -591,7 +585,10 @@ mod tests {
                 K::DECIMAL,
                 "1.5|-1.5|+1.5|.5|5.|-.5|0.5|1e5|1E+5|1.5e-5|.5e3|1.5e-5|0e999|0.0|12e306|1e307",
             ),
-            (K::COMMA, "1,5|-1,5|1.234,56"),
+            (
+                K::LIKE,
+                "1,5|-1,5|1.234,56|1.2.3|1,5,|1,|5 5|10:00|01/02/2024 10:00|2024/01/01|31.12.2024",
+            ),
             (K::SPECIAL, "nan|NaN|inf|-Inf|+infinity|-nan"),
             (K::DATE, "2024-02-29|2000-02-29|1999-12-31| 2024-01-01 "),
             (K::DATE | K::FAR, "0000-01-01|9999-12-31|1677-12-31|2262-01-01"),
@@ -610,13 +607,13 @@ mod tests {
             (K::ZONED_NANOS, "2024-01-01T00:00:00.000000001Z"),
             (
                 K::TEXT,
-                "a|-|+|.|e5|1e|1e+|1.2.3|1,5,|1,|,5|--5|+-5|1_000|0x10|5 5|tru|falsey|in|infin|NA|null|\
+                "a|-|+|.|e5|1e|1e+|,5|-,5|--5|+-5|1_000|0x10|tru|falsey|in|infin|NA|null|\
                  2023-02-29|1900-02-29|2024-13-01|2024-00-10|2024-01-00|2024-1-1|2024-01-32|\
-                 2024-04-31|2024/01/01|2024-01-01T24:00|2024-01-01T00:60|2024-01-01T00:00:60|\
+                 2024-04-31|2024-01-01T24:00|2024-01-01T00:60|2024-01-01T00:00:60|\
                  2024-01-01  00:00|2024-01-01T|2024-01-01T00|2024-01-01T00:00.5|\
                  2024-01-01T00:00:00.|2024-01-01T00:00:00.1234567890|2024-01-01T00:00+24|\
                  2024-01-01T00:00+01:60|2024-01-01T00:00  Z|2024-01-01T00:00UTC|2024-01-01Z|\
-                 1677-01-01T00:00:00.1234567|10:00|1234-|é|2024-01-0é",
+                 1677-01-01T00:00:00.1234567|1234-|é|2024-01-0é",
             ),
         ] {
             for value in values.split('|') {
@@ -642,7 +639,7 @@ mod tests {
         use Kinds as K;
         for (format, value, kind) in [
             ("%d.%m.%Y", "31.12.2024", K::FORMATTED | K::DATE),
-            ("%d.%m.%Y", "31.13.2024", K::TEXT),
+            ("%d.%m.%Y", "31.13.2024", K::LIKE),
             ("%d.%m.%Y", "2024-12-31", K::DATE),
             ("%Y-%d-%m", "2024-02-01", K::FORMATTED | K::DATE),
             ("%d.%m.%Y", "31.12.1066", K::FORMATTED | K::DATE | K::FAR),

@@ -144,6 +144,98 @@ async fn what_cannot_be_read_is_listed() {
     assert!(error.contains(host.to_str().unwrap()), "{error}");
 }
 
+/// What is kept of the files of a directory is told, is made anew on demand, and tells of each file how
+/// it was read.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_is_told_and_made_anew() {
+    let world = World::new().await;
+    for file in ["a", "b", "c"] {
+        world.write(&format!("{file}.csv"), "id;x\n1;2\n3;4\n");
+    }
+    world
+        .ask("CREATE NODE '/t' FACTORY csv_directory WITH (source_pattern = '/host/*.csv', on_error = 'skip')")
+        .await;
+    let state = "SELECT state FROM nodes() WHERE path = '/t'";
+    assert_eq!(world.list(state).await, ["3 unconverted"]);
+    // Looking at one converts none.
+    world.ask("SELECT * FROM ls('/t') WHERE error IS NULL").await;
+    world.ask("EXPLAIN NODE '/t'").await;
+    world.ask("DESCRIBE NODE '/t/a.table'").await;
+    assert_eq!(world.list(state).await, ["3 unconverted"]);
+    world.ask("SELECT * FROM '/t/b.table'").await;
+    assert_eq!(world.list(state).await, ["1 cached, 2 unconverted"]);
+
+    world.write("b.csv", "id;x\n1;2\n3;4\n5\n6;7;8\n");
+    assert_eq!(world.list(state).await, ["1 stale, 2 unconverted"]);
+    world.ask("REFRESH NODE '/t/b.table'").await;
+    assert_eq!(world.list(state).await, ["1 cached, 2 unconverted"]);
+    assert_eq!(world.list("SELECT sum(x) FROM '/t/b.table'").await, ["6"]);
+    let told = world.ask("DESCRIBE NODE '/t/b.table'").await;
+    for (name, value) in [
+        ("source", "/host/b.csv"),
+        ("state", "cached"),
+        ("dialect", "delimiter ;"),
+        ("columns", "id Int64, x Int64"),
+        ("rows", "2"),
+        ("rejected", "2"),
+    ] {
+        let line = told.lines().find(|line| line.starts_with(&format!("| {name} ")));
+        assert!(line.is_some_and(|line| line.contains(value)), "{name}: {told}");
+    }
+    let refreshed = world.list("REFRESH NODE '/t'").await;
+    assert_eq!(refreshed.len(), 3, "{refreshed:?}");
+    assert_eq!(world.list(state).await, ["3 cached"]);
+
+    // Another recipe makes other rows.
+    world.ask("ALTER NODE '/t' SET (delimiter = ',')").await;
+    assert_eq!(world.list(state).await, ["3 unconverted"]);
+    assert_eq!(world.list("SELECT \"id;x\" FROM '/t/a.table'").await, ["1;2", "3;4"]);
+    // One that cannot be converted keeps no other from it.
+    std::fs::write(world.host.path().join("a.csv"), b"x\ncaf\xe9\n").unwrap();
+    let error = world.fails("REFRESH NODE '/t'").await;
+    assert!(
+        error.contains("1 of 3 files could not be converted") && error.contains("a.csv"),
+        "{error}"
+    );
+    assert_eq!(world.list(state).await, ["2 cached, 1 stale"]);
+}
+
+/// A series is in the order of time, whatever its text is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_series_is_in_the_order_of_time() {
+    let world = World::new().await;
+    world.write("a.csv", "v,at\n3,2026-01-03\n1,2026-01-01\n2,2026-01-02\n");
+    world
+        .ask("CREATE NODE '/s' FACTORY csv_directory WITH (source_pattern = '/host/*.csv', target_type = 'series', temporal_column = 'at')")
+        .await;
+    assert_eq!(world.list("SELECT v FROM '/s/a.series'").await, ["1", "2", "3"]);
+    let plan = world.ask("EXPLAIN SELECT v FROM '/s/a.series' ORDER BY at").await;
+    assert!(!plan.contains("SortExec"), "{plan}");
+    world.ask("ALTER NODE '/s' SET (temporal_column = 'time')").await;
+    let error = world.fails("SELECT v FROM '/s/a.series'").await;
+    assert!(error.contains("'/host/a.csv'") && error.contains("no column 'time'"), "{error}");
+    world.ask("ALTER NODE '/s' SET (temporal_column = 'v')").await;
+    let error = world.fails("SELECT v FROM '/s/*.series'").await;
+    assert!(error.contains("'/host/a.csv'") && error.contains("cannot order a series"), "{error}");
+}
+
+/// What is said of the encoding is what the bytes are taken for.
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_are_read_as_they_are_encoded() {
+    let world = World::new().await;
+    let latin1: Vec<u8> = "name\ncaf\u{e9}\n".chars().map(|char| char as u8).collect();
+    let utf16: Vec<u8> = "name\ncaf\u{e9}\n".encode_utf16().flat_map(u16::to_be_bytes).collect();
+    std::fs::write(world.host.path().join("latin1.csv"), latin1).unwrap();
+    std::fs::write(world.host.path().join("utf-16be.csv"), utf16).unwrap();
+    for encoding in ["latin1", "utf-16be"] {
+        world
+            .ask(&format!("CREATE NODE '/{encoding}' FACTORY csv_directory WITH (source_pattern = '/host/*', encoding = '{encoding}')"))
+            .await;
+        let query = format!("SELECT name FROM '/{encoding}/{encoding}.table'");
+        assert_eq!(world.list(&query).await, ["caf\u{e9}"]);
+    }
+}
+
 /// Two transactions may each make half of a cycle: whoever looks into it is told so.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cycle_that_two_transactions_made_is_an_error() {

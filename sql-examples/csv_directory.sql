@@ -27,12 +27,12 @@ SELECT name, entry_type, factory FROM ls('/processed/sensor_series') ORDER BY na
 --> 2025-12.series | file:series | csv_directory
 
 SELECT station, temperature FROM '/processed/sensor_series/2025-12.series'
-WHERE timestamp > '2025-12-03' AND temperature > 8 ORDER BY timestamp LIMIT 3;
+WHERE timestamp > '2025-12-03' AND temperature > 8 ORDER BY temperature DESC LIMIT 3;
 --> station | temperature
 -->---------+-------------
 --> lugano  |        12.1
+--> lugano  |        11.3
 --> basel   |        10.1
---> basel   |         9.8
 
 -- All of them are one table, whose columns are matched by name.
 SELECT station, count(*) AS readings, count(humidity) AS with_humidity

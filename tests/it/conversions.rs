@@ -147,6 +147,7 @@ fn layout() -> Layout {
         quote: Some(b'"'),
         escape: None,
         comment: None,
+        comments_lead: false,
         has_header: true,
         nulls: Vec::new(),
         timestamp_format: None,

@@ -62,6 +62,7 @@ pub(super) enum Next {
 pub(super) struct Chunks {
     path: PondPath,
     scanner: Scanner,
+    header: Scanner,
     on_error: OnError,
     input: Input,
     chunk_bytes: usize,
@@ -105,6 +106,7 @@ impl Chunks {
         Ok(Self {
             path: source.path.clone(),
             scanner: Scanner::new(dialect, layout.columns.len(), layout.on_error),
+            header: Scanner::of_header(dialect, layout.columns.len()),
             on_error: layout.on_error,
             input,
             chunk_bytes,
@@ -240,13 +242,19 @@ impl Chunks {
 
     /// Returns where the first record that is not the header starts.
     fn first_record(&self, bytes: &[u8]) -> usize {
-        let start = if bytes.starts_with(BOM) { BOM.len() } else { 0 };
+        let mut start = if bytes.starts_with(BOM) { BOM.len() } else { 0 };
+        loop {
+            let blank = bytes[start..].iter().take_while(|byte| matches!(byte, b'\n' | b'\r'));
+            let next = self.header.skip_comments(bytes, start + blank.count());
+            if next == start {
+                break;
+            }
+            start = next;
+        }
         if !self.has_header {
             return start;
         }
-        let blank = bytes[start..].iter().take_while(|byte| matches!(byte, b'\n' | b'\r')).count();
-        let header = self.scanner.clone().lenient();
-        let end = header.index(bytes, start + blank, 1, &mut Index::default(), &mut Vec::new());
+        let end = self.header.index(bytes, start, 1, &mut Index::default(), &mut Vec::new());
         end.unwrap_or(bytes.len())
     }
 

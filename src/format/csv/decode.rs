@@ -350,7 +350,7 @@ impl Lines<'_> {
 }
 
 /// Puts a question mark in the place of each byte that is no UTF-8, and returns where they are.
-fn without_invalid(bytes: &[u8]) -> (String, Vec<usize>) {
+pub(super) fn without_invalid(bytes: &[u8]) -> (String, Vec<usize>) {
     let mut text = String::with_capacity(bytes.len());
     let mut places = Vec::new();
     for part in bytes.utf8_chunks() {

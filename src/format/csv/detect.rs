@@ -66,6 +66,7 @@ pub(super) fn detect(
         quote: options.quote.unwrap_or(Some(b'"')),
         escape: options.escape.flatten(),
         comment: options.comment.flatten(),
+        comments_lead: options.comment.is_none(),
         has_header: options.has_header.unwrap_or(true),
         nulls: options.null_values.clone().unwrap_or_default(),
         timestamp_format: options.timestamp_format.clone(),
@@ -107,8 +108,8 @@ fn check_utf8(text: &[u8], is_whole: bool) -> Result<()> {
 /// Fails for UTF-16 without a byte order mark: as long as it is Latin, it is UTF-8, too.
 fn check_utf16(text: &[u8]) -> Result<()> {
     let encoding = match text.get(..4) {
-        Some([a, 0, b, 0]) if *a > 0 && *b > 0 => "utf16le",
-        Some([0, a, 0, b]) if *a > 0 && *b > 0 => "utf16be",
+        Some([a, 0, b, 0]) if *a > 0 && *b > 0 => "utf-16le",
+        Some([0, a, 0, b]) if *a > 0 && *b > 0 => "utf-16be",
         _ => return Ok(()),
     };
     Err(Error::corrupt("line 1: every other byte is NUL")

@@ -36,7 +36,7 @@ use futures::stream::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::{TableFormat, TableSource, WatchedStore, text, watch};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use chunks::{Chunks, Next};
 use convert::Conversion;
 pub use convert::{Converted, Passed, Temporal};
@@ -70,10 +70,24 @@ pub(super) async fn open(
     let mut layout = loop {
         let (sample, is_whole) = sample(store, source, compression, encoding, wanted).await?;
         let temporal = options.temporal_column.as_deref();
-        match detect::detect(&sample, is_whole, options, temporal) {
+        let is_torn = std::str::from_utf8(&sample).is_err_and(|error| error.error_len().is_some());
+        let refuses = matches!(options.on_error, Some(OnError::Skip | OnError::Null));
+        let detected = match is_torn && refuses {
+            // Its records are refused when they are read.
+            true => {
+                let text = decode::without_invalid(&sample).0;
+                detect::detect(text.as_bytes(), is_whole, options, temporal)
+            }
+            false => detect::detect(&sample, is_whole, options, temporal),
+        };
+        match detected {
             Ok(layout) => break layout,
             // No record ends in it.
-            Err(_) if !is_whole && wanted < chunks::RECORD_BYTES_MAX => {
+            Err(error)
+                if error.kind() == ErrorKind::Corrupt
+                    && !(is_torn || is_whole)
+                    && wanted < chunks::RECORD_BYTES_MAX =>
+            {
                 wanted = (wanted * 8).min(chunks::RECORD_BYTES_MAX);
             }
             Err(error) => return Err(error.context(format!("'{}'", source.path))),

@@ -51,6 +51,9 @@ pub struct Dialect {
     pub escape: Option<u8>,
     /// The byte at the start of lines that are left out.
     pub comment: Option<u8>,
+    /// Whether such lines are left out only where the text begins with them. It is so where the byte
+    /// was detected: what is seen at the beginning is no reason to drop data later on.
+    pub comments_lead: bool,
     /// Whether the first record names the columns.
     pub has_header: bool,
     /// Texts that are null without quotes, besides the empty one.

@@ -91,13 +91,15 @@ impl Index {
 
 impl Scanner {
     pub fn new(dialect: &Dialect, columns: usize, on_error: OnError) -> Self {
-        let Dialect { delimiter, quote, escape, comment, .. } = *dialect;
+        let Dialect { delimiter, quote, escape, .. } = *dialect;
+        let comment = dialect.comment.filter(|_| !dialect.comments_lead);
         Self { delimiter, quote, escape, comment, columns, on_error }
     }
 
-    /// Returns one that makes every record fit.
-    pub fn lenient(self) -> Self {
-        Self { on_error: OnError::Null, ..self }
+    /// Returns one for the header: every record fits, and what stands before it may be comments.
+    pub fn of_header(dialect: &Dialect, columns: usize) -> Self {
+        let comment = dialect.comment;
+        Self { comment, ..Self::new(dialect, columns, OnError::Null) }
     }
 
     /// Indexes up to `rows_max` records of `text` from `at` on, and returns where the next one
@@ -217,7 +219,7 @@ impl Scanner {
     }
 
     /// Returns the position behind lines that are comments.
-    fn skip_comments(&self, text: &[u8], mut at: usize) -> usize {
+    pub fn skip_comments(&self, text: &[u8], mut at: usize) -> usize {
         let Some(comment) = self.comment else { return at };
         while text.get(at) == Some(&comment) {
             at = memchr2(b'\n', b'\r', &text[at..]).map_or(text.len(), |end| at + end + 1);

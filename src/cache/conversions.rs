@@ -264,7 +264,7 @@ pub(super) struct Conversions {
     hits: Mutex<Hits>,
     sweep: Mutex<Sweep>,
     is_sweeping: Arc<AtomicBool>,
-    /// In bytes; zero if none was set.
+    /// In bytes; zero as long as it is neither set nor needed.
     budget: AtomicU64,
 }
 
@@ -393,10 +393,12 @@ impl Conversions {
 
     /// Returns the budget in bytes.
     fn budget(&self) -> u64 {
-        match self.budget.load(Ordering::Relaxed) {
-            0 => self.place.default_budget(),
-            budget => budget,
+        if self.budget.load(Ordering::Relaxed) == 0 {
+            let budget = self.place.default_budget();
+            // Unless it was set meanwhile.
+            let _ = self.budget.compare_exchange(0, budget, Ordering::Relaxed, Ordering::Relaxed);
         }
+        self.budget.load(Ordering::Relaxed)
     }
 
     /// Clears up on a thread of its own, if it is time.

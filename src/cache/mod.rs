@@ -243,7 +243,9 @@ impl Lock {
             return Err(io::Error::other("the lock was used before"));
         }
         // Whoever had it before may have been killed here.
-        self.file.set_len(0)?;
+        if self.file.metadata()?.len() > 0 {
+            self.file.set_len(0)?;
+        }
         (&self.file).write_all(bytes)?;
         std::fs::rename(&self.path, dest)?;
         self.is_spent.store(true, Ordering::Release);

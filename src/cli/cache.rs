@@ -11,12 +11,12 @@ use pond::table_fn::cache_batch;
 
 use super::{Outcome, Shell, note, pond_path, print_rows, serve};
 
-/// Show what is kept to answer faster: rows of derived nodes, and CSV files as Parquet
+/// Show what is kept to answer faster, or remove it
 ///
-/// Nothing is lost when it goes: it is made again when it is wanted. Converted files may take a
-/// tenth of the file system, at least 1 GiB and at most 50 GiB, or $POND_CACHE_SIZE (as 500MB or
-/// 20GiB); those used longest ago go first. With --format, the columns are those of the table
-/// function cache().
+/// It is rows of derived nodes, and CSV files as Parquet; removed, it is made again when it is
+/// wanted. Converted files may take a tenth of the file system, at least 1 GiB and at most 50 GiB,
+/// or $POND_CACHE_SIZE (as 500MB or 20GiB); those used longest ago go first. With --format, the
+/// columns are those of the table function cache().
 ///
 /// Example: pond cache
 /// Example: pond cache clear /sensor_logs

@@ -239,7 +239,7 @@ async fn open_file(session: &dyn Session, source: TableSource) -> Result<OpenedF
             (TableFormat::Csv(options), _) => {
                 let store: Arc<dyn ObjectStore> = Arc::new(store);
                 let layout = csv::open(&store, &source, options).await?;
-                (layout.schema(), FileKind::Csv(layout))
+                (layout.schema_seen(), FileKind::Csv(layout))
             }
             (TableFormat::Json { compression }, _) => {
                 let (schema, sampled) = json::open(&store, &source, *compression).await?;

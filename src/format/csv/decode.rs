@@ -67,8 +67,8 @@ impl Stop {
                 let column = &reading.layout.columns[column];
                 let (name, data_type) = (&column.name, &column.data_type);
                 Error::corrupt(format!(
-                    "'{}': line {line}: '{value}' in column '{name}' is no {data_type}, as the values \
-                     at the beginning are",
+                    "'{}': line {line}: '{value}' in column '{name}' does not fit {data_type}, the type \
+                     of the values before",
                     reading.path
                 ))
                 .with_hint(

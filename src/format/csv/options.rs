@@ -181,6 +181,19 @@ impl CsvColumn {
 }
 
 impl Layout {
+    /// Returns the columns with the types that were seen: none of a column without values, which goes
+    /// with any.
+    pub(crate) fn schema_seen(&self) -> SchemaRef {
+        let fields = self.columns.iter().map(|column| {
+            let data_type = match column.is_blank() {
+                true => DataType::Null,
+                false => column.data_type.clone(),
+            };
+            Field::new(column.name.clone(), data_type, true)
+        });
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    }
+
     /// Returns the columns as those of a table.
     pub fn schema(&self) -> SchemaRef {
         let fields = self

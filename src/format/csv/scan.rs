@@ -31,7 +31,7 @@ use futures::stream;
 use object_store::ObjectStoreExt;
 use tokio::sync::Mutex;
 
-use super::super::{TableSource, WatchedStore};
+use super::super::{TableSource, WatchedStore, watch};
 use super::chunks::{Chunks, Next};
 use super::decode::{Decoder, Reading, Rejects, Stop};
 use super::options::Layout;
@@ -112,7 +112,7 @@ impl Queue {
                     CHUNK_BYTES,
                 )?),
             };
-            match chunks.next().await? {
+            match watch::isolate(&file.source.path, chunks.next()).await? {
                 Next::End => {
                     // Says so if it changed on the way.
                     if !file.source.immutable && file.source.object.size > 0 {
@@ -162,7 +162,9 @@ impl Partition {
                 self.bytes.add(chunk.bytes.len());
                 let time = self.metrics.elapsed_compute().clone();
                 let _timer = time.timer();
-                self.read(at, &files[at], &chunk)?;
+                let path = &files[at].source.path;
+                let read = async { self.read(at, &files[at], &chunk) };
+                watch::isolate(path, read).await?;
             }
         }
     }

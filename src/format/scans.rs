@@ -42,7 +42,7 @@ pub fn scans_of(plan: &Arc<dyn ExecutionPlan>) -> Vec<Scan> {
                 of: paths.len(),
                 paths: paths.into_iter().collect(),
                 columns: texts.columns(),
-                predicate: None,
+                predicate: texts.filter().map(ToString::to_string),
                 limit: scan.data_source().fetch(),
             });
             continue;

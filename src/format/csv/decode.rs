@@ -5,11 +5,13 @@ use std::sync::Arc;
 use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::physical_plan::PhysicalExpr;
 
 use super::chunks::{Chunk, RECORD_BYTES_MAX, TooLong, count_lines};
 use super::kinds::{Classifier, Kinds};
 use super::options::{Layout, OnError, Reject};
 use super::records::{Fault, Index, Misfit, Scanner};
+use super::scan::meets;
 use super::values::{Misplaced, Values};
 use crate::error::{Error, Result};
 use crate::path::PondPath;
@@ -122,6 +124,8 @@ pub(super) struct Decoder {
     scanner: Scanner,
     classifier: Classifier,
     index: Index,
+    /// Columns to read first, and what rows of these alone must meet to be read further.
+    filter: Option<(Reading, Arc<dyn PhysicalExpr>)>,
 }
 
 impl Decoder {
@@ -131,7 +135,15 @@ impl Decoder {
         let layout = &reading.layout;
         let scanner = Scanner::new(&layout.dialect, layout.columns.len(), layout.on_error);
         let classifier = Classifier::new(&layout.dialect)?;
-        Ok(Self { reading, scanner, classifier, index: Index::default() })
+        Ok(Self { reading, scanner, classifier, index: Index::default(), filter: None })
+    }
+
+    /// Leaves out batches in which no row meets `filter` over these columns.
+    pub fn with_filter(mut self, columns: Vec<usize>, filter: Arc<dyn PhysicalExpr>) -> Self {
+        let Reading { path, layout, .. } = &self.reading;
+        let reading = Reading::new(path.clone(), layout.clone(), columns);
+        self.filter = reading.ok().map(|reading| (reading, filter));
+        self
     }
 
     /// Returns what is read.
@@ -178,10 +190,19 @@ impl Decoder {
             for misfit in &misfits {
                 rejects.add(|| lines.reject(misfit.start, None, self.describe(misfit.what)));
             }
-            let mut columns = self.columns(text, &mut misplaced)?;
+            if self.is_passed_over(text)? {
+                continue;
+            }
+            let columns = self.columns(text, &self.reading.wanted, &mut misplaced)?;
+            if layout_skips(&self.reading.layout) {
+                // Whether a row is there must not depend on the columns that are asked for.
+                let wanted = &self.reading.wanted;
+                let places = 0..self.reading.layout.columns.len();
+                let others: Vec<usize> = places.filter(|at| !wanted.contains(at)).collect();
+                self.columns(text, &others, &mut misplaced)?;
+            }
             let refused = self.judge(&lines, &misplaced, &invalid, rejects)?;
             let rows = RecordBatchOptions::new().with_row_count(Some(self.index.rows()));
-            columns.truncate(self.reading.wanted.len());
             let batch =
                 RecordBatch::try_new_with_options(self.reading.schema.clone(), columns, &rows)
                     .map_err(Error::from)?;
@@ -196,27 +217,40 @@ impl Decoder {
         Ok(())
     }
 
-    /// Reads the columns that are wanted, and then those that must be looked at.
-    fn columns(&self, text: &str, misplaced: &mut Vec<Misplaced>) -> Result<Vec<ArrayRef>> {
-        let layout = &self.reading.layout;
-        let values = |place: &usize| Values {
-            text,
-            index: &self.index,
-            dialect: &layout.dialect,
-            classifier: &self.classifier,
-            place: *place,
-            column: &layout.columns[*place],
-        };
-        let wanted = self.reading.wanted.iter();
-        let mut columns =
-            wanted.map(|place| values(place).read(misplaced)).collect::<Result<Vec<_>>>()?;
-        // Whether a row is there must not depend on the columns that are asked for.
-        if layout.on_error == OnError::Skip {
-            for place in (0..layout.columns.len()).filter(|at| !self.reading.wanted.contains(at)) {
-                columns.push(values(&place).read(misplaced)?);
-            }
+    /// Whether no row of the index meets the filter.
+    fn is_passed_over(&self, text: &str) -> Result<bool> {
+        let Some((first, filter)) = &self.filter else { return Ok(false) };
+        // What is wrong with the values of a row is told with the row.
+        let mut misplaced = Vec::new();
+        let columns = self.columns(text, &first.wanted, &mut misplaced)?;
+        if !misplaced.is_empty() || layout_skips(&self.reading.layout) {
+            return Ok(false);
         }
-        Ok(columns)
+        let rows = RecordBatchOptions::new().with_row_count(Some(self.index.rows()));
+        let batch = RecordBatch::try_new_with_options(first.schema.clone(), columns, &rows)?;
+        Ok(meets(filter, &batch)?.true_count() == 0)
+    }
+
+    /// Reads columns.
+    fn columns(
+        &self,
+        text: &str,
+        places: &[usize],
+        misplaced: &mut Vec<Misplaced>,
+    ) -> Result<Vec<ArrayRef>> {
+        let layout = &self.reading.layout;
+        let columns = places.iter().map(|place| {
+            let column = Values {
+                text,
+                index: &self.index,
+                dialect: &layout.dialect,
+                classifier: &self.classifier,
+                place: *place,
+                column: &layout.columns[*place],
+            };
+            column.read(misplaced)
+        });
+        columns.collect()
     }
 
     /// Decides what becomes of values that do not fit, and returns which rows stay, if not all do.
@@ -308,6 +342,11 @@ impl Decoder {
             Fault::Unclosed => "a quote is never closed".to_owned(),
         }
     }
+}
+
+/// Whether rows may be left out for any of their values.
+fn layout_skips(layout: &Layout) -> bool {
+    layout.on_error == OnError::Skip
 }
 
 /// Rows that are left out.

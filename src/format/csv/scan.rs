@@ -12,15 +12,20 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
-use datafusion::arrow::compute::cast;
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array,
+};
+use datafusion::arrow::compute::{cast, filter_record_batch, prep_null_mask_filter};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::Statistics;
 use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::config::ConfigOptions;
 use datafusion::error::Result as EngineResult;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::projection::ProjectionExprs;
-use datafusion::physical_expr::{EquivalenceProperties, Partitioning};
+use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
+use datafusion::physical_expr::{EquivalenceProperties, Partitioning, conjunction};
+use datafusion::physical_plan::filter_pushdown::{FilterPushdownPropagation, PushedDown};
 use datafusion::physical_plan::metrics::{
     BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder,
 };
@@ -59,6 +64,8 @@ pub(in super::super) struct CsvScan {
     schema: SchemaRef,
     partitions: usize,
     limit: Option<usize>,
+    /// What rows must meet, over those columns.
+    filter: Option<Arc<dyn PhysicalExpr>>,
     metrics: ExecutionPlanMetricsSet,
 }
 
@@ -70,12 +77,17 @@ impl CsvScan {
         limit: Option<usize>,
     ) -> Self {
         let metrics = ExecutionPlanMetricsSet::new();
-        Self { files: Arc::new(files), schema, partitions, limit, metrics }
+        Self { files: Arc::new(files), schema, partitions, limit, filter: None, metrics }
     }
 
     /// Returns the paths of the files.
     pub fn paths(&self) -> impl Iterator<Item = &PondPath> {
         self.files.iter().map(|file| &file.source.path)
+    }
+
+    /// Returns what rows must meet.
+    pub fn filter(&self) -> Option<&Arc<dyn PhysicalExpr>> {
+        self.filter.as_ref()
     }
 
     /// Returns the names of the columns that it yields.
@@ -173,13 +185,27 @@ impl Partition {
         let schema = &self.scan.schema;
         let mut decoder = match self.decoder.take() {
             Some((of, decoder)) if of == at => decoder,
-            _ => Decoder::new(reading_of(file, schema)?)?,
+            _ => {
+                let reading = reading_of(file, schema)?;
+                let decoder = Decoder::new(reading)?;
+                match self.scan.filter.as_ref().and_then(|filter| first_of(filter, file, schema)) {
+                    Some((columns, filter)) => decoder.with_filter(columns, filter),
+                    None => decoder,
+                }
+            }
         };
+        let filter = self.scan.filter.clone();
         let (ready, left) = (&mut self.ready, self.left);
         let mut rows = 0;
         let decoded = decoder.decode(chunk, &mut Rejects::counted(), |batch| {
+            let mut batch = conform(&batch, schema)?;
+            if let Some(filter) = &filter {
+                batch = filter_record_batch(&batch, &meets(filter, &batch)?)?;
+            }
             rows += batch.num_rows();
-            ready.push_back(conform(&batch, schema)?);
+            if batch.num_rows() > 0 {
+                ready.push_back(batch);
+            }
             Ok(rows < left)
         });
         match decoded {
@@ -202,6 +228,40 @@ fn reading_of(file: &CsvFile, schema: &SchemaRef) -> Result<Reading> {
     let place = |name: &str| file.layout.columns.iter().position(|column| column.name == name);
     let wanted = schema.fields().iter().filter_map(|field| place(field.name())).collect();
     Reading::new(file.source.path.clone(), file.layout.clone(), wanted)
+}
+
+/// Returns the columns of a file that a filter of rows with these columns looks at, and the filter over
+/// them alone; `None` if the file has them otherwise.
+fn first_of(
+    filter: &Arc<dyn PhysicalExpr>,
+    file: &CsvFile,
+    schema: &SchemaRef,
+) -> Option<(Vec<usize>, Arc<dyn PhysicalExpr>)> {
+    let mut looked_at: Vec<usize> =
+        collect_columns(filter).iter().map(|column| column.index()).collect();
+    looked_at.sort_unstable();
+    let columns = looked_at.iter().map(|at| {
+        let field = schema.field(*at);
+        let columns = &file.layout.columns;
+        columns
+            .iter()
+            .position(|own| own.name == *field.name() && own.data_type == *field.data_type())
+    });
+    let columns = columns.collect::<Option<Vec<_>>>()?;
+    let alone = schema.project(&looked_at).ok()?;
+    let filter = reassign_expr_columns(filter.clone(), &alone).ok()?;
+    Some((columns, filter))
+}
+
+/// Returns which rows meet a filter.
+pub(super) fn meets(filter: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<BooleanArray> {
+    let mask = filter.evaluate(batch)?.into_array(batch.num_rows())?;
+    let mask = mask.as_boolean();
+    // Null is not true.
+    Ok(match mask.null_count() {
+        0 => mask.clone(),
+        _ => prep_null_mask_filter(mask),
+    })
 }
 
 /// Gives rows the columns that are wanted: cast where types differ, null where they are missing.
@@ -254,7 +314,7 @@ impl DataSource for CsvScan {
 
     fn create_sibling_state(
         &self,
-        _: &datafusion::config::ConfigOptions,
+        _: &ConfigOptions,
     ) -> Option<Arc<dyn std::any::Any + Send + Sync>> {
         Some(Arc::new(Queue::default()))
     }
@@ -267,8 +327,11 @@ impl DataSource for CsvScan {
         }
         let columns = self.columns().join(", ");
         write!(f, "csv=[{}{more}], projection=[{columns}]", paths.join(", "))?;
-        match self.limit {
-            Some(limit) => write!(f, ", limit={limit}"),
+        if let Some(limit) = self.limit {
+            write!(f, ", limit={limit}")?;
+        }
+        match &self.filter {
+            Some(filter) => write!(f, ", predicate={filter}"),
             None => Ok(()),
         }
     }
@@ -306,8 +369,26 @@ impl DataSource for CsvScan {
 
     fn apply_expressions(
         &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> EngineResult<TreeNodeRecursion>,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> EngineResult<TreeNodeRecursion>,
     ) -> EngineResult<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
+        datafusion::physical_plan::apply_expression_roots(self.filter.iter(), f)
+    }
+
+    /// Takes all filters, and applies them exactly.
+    fn try_pushdown_filters(
+        &self,
+        filters: Vec<Arc<dyn PhysicalExpr>>,
+        _: &ConfigOptions,
+    ) -> EngineResult<FilterPushdownPropagation<Arc<dyn DataSource>>> {
+        // A limit counts rows that meet the filters it was set over.
+        if self.limit.is_some() {
+            let none = vec![PushedDown::No; filters.len()];
+            return Ok(FilterPushdownPropagation::with_parent_pushdown_result(none));
+        }
+        let taken = vec![PushedDown::Yes; filters.len()];
+        let filter = conjunction(self.filter.iter().cloned().chain(filters));
+        let source = Self { filter: Some(filter), ..self.clone() };
+        Ok(FilterPushdownPropagation::with_parent_pushdown_result(taken)
+            .with_updated_node(Arc::new(source) as Arc<dyn DataSource>))
     }
 }

@@ -139,7 +139,10 @@ impl Session {
             }
             return Ok(0);
         }
-        runtime.block_on(end_transaction(context, outcome))?;
+        runtime.block_on(async {
+            context.tree().cache().idle().await;
+            end_transaction(context, outcome).await
+        })?;
         Ok(0)
     }
 

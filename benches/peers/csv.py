@@ -96,17 +96,18 @@ def main():
         run(duck(f"SELECT setseed(0.42); COPY ({rows(0, ROWS)}) TO '{big}' (HEADER)"))
     if not os.path.isdir(small):
         os.makedirs(small)
-        copies = (
+        copies = [
             f"COPY ({rows(number * FILE_ROWS, FILE_ROWS)}) TO '{small}/{number:04}.csv' (HEADER)"
             for number in range(FILES)
-        )
-        run(duck("SELECT setseed(0.42); " + "; ".join(copies)))
+        ]
+        for start in range(0, FILES, 100):
+            run(duck(f"SELECT setseed({start / FILES}); " + "; ".join(copies[start : start + 100])))
 
     pond_dir = f"{dir}/pond"
     base = [options.pond, "--pond", pond_dir]
 
     def pond(query):
-        return [*base, "sql", "--format", "csv", query]
+        return [*base, "sql", query]
 
     if not os.path.isdir(pond_dir):
         run([*base, "init"])

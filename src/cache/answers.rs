@@ -205,6 +205,7 @@ impl Cache {
                     known: Some(KnownTable::from_facts(&file.facts)?),
                     inline: None,
                     immutable: true,
+                    after: None,
                 })
             })
             .collect::<Result<Vec<_>>>()?;

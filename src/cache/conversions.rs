@@ -548,6 +548,7 @@ impl Cache {
                 known: Some(file.known()?),
                 inline: None,
                 immutable: true,
+                after: None,
             })
         };
         conversion.files.iter().map(source).collect()

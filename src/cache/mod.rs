@@ -13,6 +13,7 @@
 
 mod answers;
 mod conversions;
+mod later;
 mod report;
 
 use std::collections::HashMap;
@@ -20,8 +21,8 @@ use std::fs::{File, Metadata};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;
@@ -34,6 +35,7 @@ pub use conversions::{
     CONVERTER, Conversion, ConvertedFile, KeptConversion, KeptFile, NewFile, Prefix,
     SourceIdentity, conversion_key,
 };
+use later::Later;
 use report::Report;
 pub use report::{Observer, Progress, Told};
 
@@ -53,6 +55,7 @@ pub struct Cache {
     ready: Mutex<HashMap<String, (FileId, Ready)>>,
     conversions: Option<Conversions>,
     report: Report,
+    later: Arc<Later>,
 }
 
 impl Cache {

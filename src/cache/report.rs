@@ -1,11 +1,16 @@
 //! What the cache tells along the way: how far a conversion is, and what it could not do.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, RwLock};
 
 use super::Cache;
 use crate::path::PondPath;
+
+/// The last conversion could be kept.
+const GOOD: u8 = 1;
+/// The last conversion could not be kept.
+const BAD: u8 = 2;
 
 /// What an [`Observer`] is told.
 #[derive(Debug, Clone, Copy)]
@@ -30,8 +35,8 @@ pub type Observer = Arc<dyn Fn(Told<'_>) + Send + Sync>;
 #[derive(Default)]
 pub(super) struct Report {
     observer: RwLock<Option<Observer>>,
-    /// Whether a failure was told: the next ones are of the same cause, mostly.
-    has_failed: AtomicBool,
+    /// What became of the last conversion: failures in a row are of the same cause, mostly.
+    state: AtomicU8,
 }
 
 impl fmt::Debug for Report {
@@ -85,15 +90,15 @@ impl Cache {
 
     /// Tells of a conversion that could not be kept, unless the one before could not either.
     pub fn failed(&self, notice: &str) {
-        let is_first = !self.report.has_failed.swap(true, Ordering::Relaxed);
+        let is_first = self.report.state.swap(BAD, Ordering::Relaxed) != BAD;
         if is_first && let Some(observer) = self.observer() {
             observer(Told::Notice(notice));
         }
     }
 
-    /// Remembers that a conversion could be kept.
-    pub fn succeeded(&self) {
-        self.report.has_failed.store(false, Ordering::Relaxed);
+    /// Remembers that a conversion could be kept, and returns whether that is news.
+    pub fn succeeded(&self) -> bool {
+        self.report.state.swap(GOOD, Ordering::Relaxed) != GOOD
     }
 
     fn observer(&self) -> Option<Observer> {

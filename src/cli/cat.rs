@@ -57,7 +57,9 @@ impl Cat {
             }
             let context = PondContext::builder(shell.open().await?).with_config(config).build();
             let rows = context.cat_sql(&path, text).await?;
-            output::write(rows.stream, format, &mut shell.stdout()?).await
+            let written = output::write(rows.stream, format, &mut shell.stdout()?).await;
+            context.tree().cache().idle().await;
+            written
         })?;
         Ok(0)
     }

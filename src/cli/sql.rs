@@ -47,6 +47,8 @@ impl Sql {
             let context = PondContext::new(shell.open_or_transient().await?);
             let mut results = Results::new(format, shell.stdout()?);
             let outcome = run_script(&context, &name, &text, &mut results).await;
+            // What was put off until the rows were out.
+            context.tree().cache().idle().await;
             end_transaction(&context, outcome).await?;
             Ok(0)
         })

@@ -110,6 +110,32 @@ pub struct TableSource {
     pub inline: Option<Bytes>,
     /// Whether it is named by its content: it never changes, and is not watched.
     pub immutable: bool,
+    /// What is to be done when the last plan that reads it is gone.
+    pub after: Option<Arc<AfterReading>>,
+}
+
+/// Does something when it is dropped: when the last clone of a [`TableSource`] is.
+pub struct AfterReading(Option<Box<dyn FnOnce() + Send + Sync>>);
+
+impl AfterReading {
+    /// Does `work` then.
+    pub fn new(work: impl FnOnce() + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self(Some(Box::new(work))))
+    }
+}
+
+impl std::fmt::Debug for AfterReading {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AfterReading").finish_non_exhaustive()
+    }
+}
+
+impl Drop for AfterReading {
+    fn drop(&mut self) {
+        if let Some(work) = self.0.take() {
+            work();
+        }
+    }
 }
 
 /// The endings of compressed text.

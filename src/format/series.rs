@@ -134,6 +134,7 @@ fn source(stored: Stored, row: &OplogEntry, segment: Option<&Segment>) -> Result
         known: Some(known),
         inline: None,
         immutable: true,
+        after: None,
     })
 }
 

@@ -401,6 +401,7 @@ impl Importer<'_> {
             known: None,
             inline: stored.content,
             immutable: true,
+            after: None,
         };
         let table = format::open_table(self.import.engine.session()?, vec![source]).await?;
         self.table(to, kind, table).await

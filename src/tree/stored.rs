@@ -255,6 +255,7 @@ impl StoredFile {
             known: None,
             inline,
             immutable: true,
+            after: None,
         })
     }
 

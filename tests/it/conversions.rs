@@ -129,6 +129,7 @@ fn text(name: &str, version: u64) -> TableSource {
         known: None,
         inline: None,
         immutable: false,
+        after: None,
     }
 }
 

@@ -67,6 +67,7 @@ impl Files {
             known: None,
             inline: None,
             immutable: false,
+            after: None,
         }
     }
 
@@ -588,6 +589,7 @@ async fn local_files_are_read_alike() {
                 known: None,
                 inline: None,
                 immutable: false,
+                after: None,
             }
         };
         let open =

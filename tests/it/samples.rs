@@ -224,6 +224,7 @@ impl SampleFile {
             known: None,
             inline: None,
             immutable: false,
+            after: None,
         })
     }
 }

@@ -82,6 +82,19 @@ pub(super) struct Reading {
     pub temporal_column: Option<String>,
     /// How old a conversion may be.
     pub ttl: Duration,
+    /// When it is converted.
+    pub convert: Convert,
+}
+
+/// When a text is converted whose rows are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Convert {
+    /// Before they are read.
+    First,
+    /// After they were read from the text.
+    Later,
+    /// Whichever answers sooner without a risk: see `serve.rs`.
+    Auto,
 }
 
 /// Checks options of [`FILE`] that say how a text is read, and the column that is to hold times.

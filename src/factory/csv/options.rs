@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::super::{Config, OptionKind, OptionSpec, parse_duration};
-use super::Reading;
+use super::{Convert, Reading};
 use crate::entry::EntryType;
 use crate::error::{Error, Result};
 use crate::format::{Compression, CsvOptions, Encoding, OnError, TimestampFormat};
@@ -43,7 +43,7 @@ pub(super) const FILE_OPTIONS: &[OptionSpec] = &with_source(OptionSpec {
     ..option(SOURCE, OptionKind::PondPath, "the CSV file")
 });
 
-const fn with_source(source: OptionSpec) -> [OptionSpec; 15] {
+const fn with_source(source: OptionSpec) -> [OptionSpec; 16] {
     [
         source,
         OptionSpec {
@@ -66,6 +66,15 @@ const fn with_source(source: OptionSpec) -> [OptionSpec; 15] {
         OptionSpec {
             default: Some("24h, of a series 6h"),
             ..auto("cache_ttl", &OptionKind::Duration, "convert anew what is older than this")
+        },
+        OptionSpec {
+            default: Some(AUTO),
+            ..option(
+                "convert",
+                OptionKind::Choice(&[AUTO, "first", "later"]),
+                "whether the first statement waits for the conversion, or reads the text and is \
+                 followed by it; what is small comes later",
+            )
         },
         auto("delimiter", &OptionKind::Text, "the character between values, or tab"),
         auto("has_header", &OptionKind::Boolean, "whether the first record names the columns"),
@@ -146,7 +155,12 @@ pub(super) fn reading(config: &Config) -> Result<Reading> {
         (None, EntryType::FileSeries) => SERIES_TTL,
         (None, _) => TABLE_TTL,
     };
-    Ok(Reading { options: csv_options(config)?, target_type, temporal_column, ttl })
+    let convert = match given(config, "convert") {
+        Some("first") => Convert::First,
+        Some("later") => Convert::Later,
+        _ => Convert::Auto,
+    };
+    Ok(Reading { options: csv_options(config)?, target_type, temporal_column, ttl, convert })
 }
 
 fn csv_options(config: &Config) -> Result<CsvOptions> {

@@ -2,7 +2,8 @@
 //! text, or from what was converted of it.
 //!
 //! A text is converted when its rows are first wanted, by one of all the statements and processes that
-//! want them while the others wait. A conversion serves as long as the text is what it was and
+//! want them while the others wait. A small text is read as it is at first, and converted when that is
+//! done, and so is a large one of a node with `convert = 'later'`. A conversion serves as long as the text is what it was and
 //! `cache_ttl` has not passed. Where a conversion cannot be kept, as in a pond in memory or on a disk
 //! that is full, rows come from the text, and the pond's status says why.
 //!
@@ -17,20 +18,24 @@ use std::time::{Duration, Instant};
 
 use datafusion::catalog::Session;
 
-use super::Reading;
+use super::{Convert, Reading};
 use crate::cache::{Conversion, NewFile, Prefix, SourceIdentity, conversion_key};
 use crate::entry::{EntryType, now_micros};
 use crate::error::{Error, Result};
 use crate::factory::OpenContext;
 use crate::format::{
-    Converted, CsvOptions, CsvText, Dialect, Layout, Passed, TableFormat, TableSource, Temporal,
-    TimestampFormat,
+    AfterReading, Converted, CsvOptions, CsvText, Dialect, Layout, Passed, TableFormat,
+    TableSource, Temporal, TimestampFormat,
 };
 use crate::keep::Upkeep;
 use crate::node::{self, Freshness};
 
 /// The longest step of the times of a file: they are those of the kernel's clock tick.
 const TICK: Duration = Duration::from_millis(20);
+/// Texts up to this size are read as they are first, and converted later: their types are told from all
+/// of them, so that nothing can come up while they are read, and a thousand of them are read in the
+/// time in which fifty are converted.
+const AT_ONCE_BYTES: u64 = 256 * 1024;
 /// Texts that are smaller are converted whole when they have grown.
 const GROWN_BYTES_MIN: u64 = 256 * 1024;
 /// Files of a text that grew, before it is converted whole.
@@ -63,21 +68,65 @@ pub(super) async fn serve(
         cx.cache.used(&key);
         return cx.cache.conversion_sources(&conversion, &source.path);
     }
-    let path = source.path.clone();
-    let converted = convert(session, cx, source.clone(), how, &key, false).await;
-    let dir = cx.cache.dir().and_then(|dir| dir.parent());
-    match converted {
-        Ok(conversion) => {
+    let text = CsvText::open(session, source.clone())?;
+    let comes_later = match how.convert {
+        Convert::First => false,
+        Convert::Later => true,
+        Convert::Auto => source.object.size <= AT_ONCE_BYTES,
+    };
+    if comes_later {
+        return Ok(vec![put_off(cx, text, how, key)]);
+    }
+    match kept(cx, &text, how, &key).await {
+        Ok(Some(conversion)) => {
             cx.cache.used(&key);
-            Upkeep::Conversions.remember(dir, None);
-            cx.cache.succeeded();
-            cx.cache.conversion_sources(&conversion, &path)
+            cx.cache.conversion_sources(&conversion, &source.path)
+        }
+        Ok(None) => Ok(vec![source]),
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns the source of a text that is read as it is, and converted when that is done.
+fn put_off(cx: &OpenContext, text: CsvText, how: &Reading, key: String) -> TableSource {
+    let source = text.source().clone();
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return source };
+    let (cx, how) = (cx.clone(), how.clone());
+    let after = AfterReading::new(move || {
+        let cache = cx.cache.clone();
+        let for_key = key.clone();
+        cache.later(&runtime, &for_key, async move {
+            // What is wrong with the text, whoever reads it next is told.
+            let _ = kept(&cx, &text, &how, &key).await;
+        });
+    });
+    TableSource { after: Some(after), ..source }
+}
+
+/// Converts a text; `None` if the conversion cannot be kept, of which the cache's user is told.
+///
+/// # Errors
+/// What is wrong with the text.
+async fn kept(
+    cx: &OpenContext,
+    text: &CsvText,
+    how: &Reading,
+    key: &str,
+) -> Result<Option<Arc<Conversion>>> {
+    let dir = cx.cache.dir().and_then(|dir| dir.parent());
+    match convert(cx, text, how, key, false).await {
+        Ok(conversion) => {
+            if cx.cache.succeeded() {
+                Upkeep::Conversions.remember(dir, None);
+            }
+            Ok(Some(conversion))
         }
         Err(Failure::Text(error)) => Err(error),
         Err(Failure::Cache(error)) => {
             Upkeep::Conversions.remember(dir, Some(&error));
+            let path = &text.source().path;
             cx.cache.failed(&format!("'{path}' is read without the cache: {error}"));
-            Ok(vec![source])
+            Ok(None)
         }
     }
 }
@@ -149,7 +198,8 @@ pub(super) async fn renew(
 ) -> Result<()> {
     let source = how.text(source)?;
     let key = key_of(&source, how);
-    match convert(session, cx, source, how, &key, true).await {
+    let text = CsvText::open(session, source)?;
+    match convert(cx, &text, how, &key, true).await {
         Ok(_) => Ok(()),
         Err(Failure::Text(error) | Failure::Cache(error)) => Err(error),
     }
@@ -199,14 +249,12 @@ fn is_young(conversion: &Conversion, how: &Reading) -> bool {
 
 /// Converts a text, unless somebody has done so just now and it need not be anew.
 async fn convert(
-    session: &dyn Session,
     cx: &OpenContext,
-    source: TableSource,
+    text: &CsvText,
     how: &Reading,
     key: &str,
     anew: bool,
 ) -> Result<Arc<Conversion>, Failure> {
-    let text = CsvText::open(session, source).map_err(Failure::Text)?;
     let begun = Instant::now();
     let lock = cx.cache.lock_conversion(key).await.map_err(Failure::Cache)?;
     let source = text.source();
@@ -216,13 +264,13 @@ async fn convert(
     settle(source).await;
     let before = cx.cache.kept_conversion(key).filter(|before| !anew && is_young(before, how));
     let grown = match &before {
-        Some(before) => grow(cx, &text, how, before).await,
+        Some(before) => grow(cx, text, how, before).await,
         None => None,
     };
     let mut conversion = match grown {
         Some(conversion) => conversion,
         None => {
-            let (file, converted) = write(cx, &text, how, None).await?;
+            let (file, converted) = write(cx, text, how, None).await?;
             let files = match converted.rows {
                 0 => Vec::new(),
                 _ => vec![file.finish(converted.facts.clone()).map_err(Failure::Cache)?],

@@ -527,6 +527,7 @@ impl HostFile {
             known: None,
             inline: None,
             immutable: false,
+            after: None,
         })
     }
 }

@@ -44,7 +44,10 @@ const GROUP_BYTES_UNKNOWN: usize = 6 * 1024 * 1024;
 static WORKERS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(workers())));
 
 fn workers() -> usize {
-    std::thread::available_parallelism().map_or(2, NonZero::get)
+    // Asking takes reading files.
+    static WORKERS: LazyLock<usize> =
+        LazyLock::new(|| std::thread::available_parallelism().map_or(2, NonZero::get));
+    *WORKERS
 }
 
 /// What became of a text.

@@ -25,6 +25,7 @@ use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 
+use super::lockstep::OutOfStep;
 use super::watch::WatchedSource;
 
 /// The files of a scan that follow each other in the order of a column.
@@ -36,13 +37,15 @@ pub(super) struct Lane {
     pub(super) files: Vec<PartitionedFile>,
 }
 
-/// Returns the rules of the physical optimizer, the engine's and the one of this file, for sessions to be
-/// built with; in other sessions such queries read more.
+/// Returns the rules of the physical optimizer, the engine's and ours, for sessions to be built with; in
+/// other sessions such queries read more, or take longer.
 pub fn optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
     // Limits have been pushed down by then, and sorts that are needed have been added.
     let place = rules.iter().position(|rule| rule.name() == "PushdownSort");
-    rules.insert(place.unwrap_or(rules.len()), Arc::new(SeriesEnds));
+    let place = place.unwrap_or(rules.len());
+    rules.insert(place, Arc::new(SeriesEnds));
+    rules.insert(place, Arc::new(OutOfStep));
     rules
 }
 

@@ -31,6 +31,7 @@ mod ends;
 mod facts;
 mod inspect;
 mod json;
+mod lockstep;
 mod merge;
 mod parquet;
 mod policy;

@@ -73,7 +73,7 @@ const fn with_source(source: OptionSpec) -> [OptionSpec; 16] {
                 "convert",
                 OptionKind::Choice(&[AUTO, "first", "later"]),
                 "whether the first statement waits for the conversion, or reads the text and is \
-                 followed by it; what is small comes later",
+                 followed by it; small tables come later",
             )
         },
         auto("delimiter", &OptionKind::Text, "the character between values, or tab"),

@@ -2,8 +2,8 @@
 //! text, or from what was converted of it.
 //!
 //! A text is converted when its rows are first wanted, by one of all the statements and processes that
-//! want them while the others wait. A small text is read as it is at first, and converted when that is
-//! done, and so is a large one of a node with `convert = 'later'`. A conversion serves as long as the text is what it was and
+//! want them while the others wait. A small text that is a table is read as it is at first, and
+//! converted when that is done, and so is any of a node with `convert = 'later'`. A conversion serves as long as the text is what it was and
 //! `cache_ttl` has not passed. Where a conversion cannot be kept, as in a pond in memory or on a disk
 //! that is full, rows come from the text, and the pond's status says why.
 //!
@@ -72,7 +72,10 @@ pub(super) async fn serve(
     let comes_later = match how.convert {
         Convert::First => false,
         Convert::Later => true,
-        Convert::Auto => source.object.size <= AT_ONCE_BYTES,
+        // A series is in the order of time, which a text need not be.
+        Convert::Auto => {
+            how.target_type == EntryType::FileTable && source.object.size <= AT_ONCE_BYTES
+        }
     };
     if comes_later {
         return Ok(vec![put_off(cx, text, how, key)]);

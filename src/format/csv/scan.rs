@@ -381,7 +381,7 @@ impl DataSource for CsvScan {
         _: &ConfigOptions,
     ) -> EngineResult<FilterPushdownPropagation<Arc<dyn DataSource>>> {
         // A limit counts rows that meet the filters it was set over.
-        if self.limit.is_some() {
+        if self.limit.is_some() || filters.is_empty() {
             let none = vec![PushedDown::No; filters.len()];
             return Ok(FilterPushdownPropagation::with_parent_pushdown_result(none));
         }

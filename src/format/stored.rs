@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use datafusion::arrow::array::{ArrayRef, BooleanArray, UInt64Array};
 use datafusion::arrow::compute::SortOptions;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::stats::Precision;
@@ -76,11 +76,25 @@ impl StoredTable {
     /// # Errors
     /// `Invalid` for no source, or if columns of one name have types that do not widen to one.
     pub(super) fn new(sources: Vec<TableSource>) -> Result<Self> {
-        let schema = widen::unite(sources.iter().map(|source| widen::FileColumns {
-            path: &source.path,
-            schema: &known(source).schema,
-            guessed: false,
-        }))?;
+        let unite = |schemas: &[SchemaRef]| {
+            let files = sources.iter().zip(schemas);
+            widen::unite(files.map(|(source, schema)| widen::FileColumns {
+                path: &source.path,
+                schema,
+                guessed: false,
+            }))
+        };
+        let schemas: Vec<SchemaRef> =
+            sources.iter().map(|source| known(source).schema.clone()).collect();
+        let schema = match unite(&schemas) {
+            Ok(schema) => schema,
+            // A column without values goes with any type.
+            Err(conflict) => {
+                let seen = sources.iter().map(|source| schema_seen(known(source)));
+                let united = unite(&seen.collect::<Vec<_>>()).map_err(|_| conflict)?;
+                with_text(&united)
+            }
+        };
         Self::with_schema(sources, schema)
     }
 
@@ -254,6 +268,31 @@ impl TableProvider for StoredTable {
             .with_limit(limit);
         Ok(DataSourceExec::from_data_source(keep_apart(config).build()))
     }
+}
+
+/// Returns the columns of a file; one of text that has no value has no type.
+fn schema_seen(known: &KnownTable) -> SchemaRef {
+    let rows = &known.statistics.num_rows;
+    let columns = known.schema.fields().iter().zip(&known.statistics.column_statistics);
+    let fields = columns.map(|(field, column)| {
+        let is_blank = rows.is_exact() == Some(true) && *rows == column.null_count;
+        match field.data_type() {
+            DataType::Utf8View if is_blank => {
+                Arc::new(field.as_ref().clone().with_data_type(DataType::Null))
+            }
+            _ => field.clone(),
+        }
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// Returns columns of which those without a type are text.
+fn with_text(schema: &Schema) -> SchemaRef {
+    let fields = schema.fields().iter().map(|field| match field.data_type() {
+        DataType::Null => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8View)),
+        _ => field.clone(),
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 fn known(source: &TableSource) -> &Arc<KnownTable> {

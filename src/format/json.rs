@@ -221,7 +221,7 @@ impl FileOpener for JsonLinesOpener {
             let (start, end) = file.range();
             let bytes = if compression.is_compressed() {
                 let bytes = text::read_range(store.as_ref(), &location, start..end).await?;
-                compression.convert_stream(bytes)?
+                text::decompress(compression, bytes)
             } else {
                 let lines = AlignedBoundaryStream::new(store, location, start, end, size, b'\n');
                 lines.await?.map_err(DataFusionError::from).boxed()

@@ -74,6 +74,7 @@ pub use series::{
 };
 use stored::StoredTable;
 use table::FileTable;
+pub(crate) use text::unsettled_for;
 use watch::WatchedStore;
 pub use write::{EncodedTable, TableWriter, detect_any_temporal, detect_temporal};
 

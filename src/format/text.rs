@@ -5,16 +5,21 @@ use std::collections::HashMap;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::runtime::SpawnedTask;
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::error::DataFusionError;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, GetResult, GetResultPayload, ObjectMeta, ObjectStore};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 
 use super::{CsvOptions, Layout, TableSource};
+use crate::entry::now_micros;
 use crate::error::{Error, Result};
 
 /// How much of a text tells the types of its columns: all of a text that is no longer.
@@ -22,6 +27,9 @@ pub(super) const SAMPLE_BYTES: usize = 256 * 1024;
 
 /// The longest header and first row for which a sample is extended.
 const SAMPLE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Bytes that are decompressed at once.
+const DECOMPRESSED_BYTES: usize = 128 * 1024;
 
 /// Bytes read at once.
 const CHUNK_BYTES: u64 = 1024 * 1024;
@@ -78,7 +86,7 @@ async fn read_head(
         options.range = Some(GetRange::Bounded(0..object.size.min(wanted as u64)));
     }
     let result = store.get_opts(&object.location, options).await.map_err(DataFusionError::from)?;
-    let mut chunks = compression.convert_stream(chunks(result))?;
+    let mut chunks = decompress(compression, chunks(result));
     let mut bytes = Vec::new();
     while bytes.len() < wanted {
         let Some(chunk) = chunks.try_next().await? else { break };
@@ -121,6 +129,74 @@ fn chunks(result: GetResult) -> BoxStream<'static, Result<Bytes, DataFusionError
             })
             .boxed()
         }
+    }
+}
+
+/// Decompresses bytes, on a thread of its own: all of them, if they are of several compressed texts
+/// in a row.
+pub(super) fn decompress(
+    compression: FileCompressionType,
+    bytes: BoxStream<'static, Result<Bytes, DataFusionError>>,
+) -> BoxStream<'static, Result<Bytes, DataFusionError>> {
+    if !compression.is_compressed() {
+        return bytes;
+    }
+    let (send, received) = mpsc::channel(2);
+    let input = Input { bytes, runtime: Handle::current(), part: Bytes::new() };
+    let task = SpawnedTask::spawn_blocking(move || {
+        let mut text = match compression.convert_read(input) {
+            Ok(text) => text,
+            Err(error) => return drop(send.blocking_send(Err(error))),
+        };
+        loop {
+            let mut part = vec![0; DECOMPRESSED_BYTES];
+            let read = match text.read(&mut part) {
+                Ok(0) => return,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Ok(length) => {
+                    part.truncate(length);
+                    Ok(Bytes::from(part))
+                }
+                Err(error) => Err(DataFusionError::from(error)),
+            };
+            let is_error = read.is_err();
+            // Nobody may want more of it.
+            if send.blocking_send(read).is_err() || is_error {
+                return;
+            }
+        }
+    });
+    let parts = stream::try_unfold((received, Some(task)), |(mut received, mut task)| async move {
+        if let Some(part) = received.recv().await {
+            return Ok(Some((part?, (received, task))));
+        }
+        // If it did not end well, that was not all.
+        if let Some(task) = task.take() {
+            task.join().await.map_err(std::io::Error::from)?;
+        }
+        Ok(None)
+    });
+    parts.boxed()
+}
+
+/// Bytes to be decompressed.
+struct Input {
+    bytes: BoxStream<'static, Result<Bytes, DataFusionError>>,
+    runtime: Handle,
+    part: Bytes,
+}
+
+impl Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while self.part.is_empty() {
+            match self.runtime.block_on(self.bytes.try_next())? {
+                Some(part) => self.part = part,
+                None => return Ok(0),
+            }
+        }
+        let length = buffer.len().min(self.part.len());
+        buffer[..length].copy_from_slice(&self.part.split_to(length));
+        Ok(length)
     }
 }
 
@@ -170,8 +246,11 @@ pub(super) fn recall(source: &TableSource) -> Learnt {
     }
 }
 
-/// Remembers what is known of a text.
+/// Remembers what is known of a text, unless it could still change and look the same.
 pub(super) fn remember(source: &TableSource, learn: impl FnOnce(&mut Learnt)) {
+    if unsettled_for(source).is_some() {
+        return;
+    }
     let mut memory = MEMORY.lock().expect("never poisoned");
     if memory.len() >= MEMORY_TEXTS_MAX {
         memory.clear();
@@ -182,6 +261,16 @@ pub(super) fn remember(source: &TableSource, learn: impl FnOnce(&mut Learnt)) {
         (*object, *learnt) = (source.object.clone(), Learnt::default());
     }
     learn(learnt);
+}
+
+/// The longest step of the times of a file: they are those of the kernel's clock tick.
+const TICK: Duration = Duration::from_millis(20);
+
+/// Returns for how long a change of a file of the host might not give it another time.
+pub(crate) fn unsettled_for(source: &TableSource) -> Option<Duration> {
+    let changed: i128 = source.object.version.as_ref()?.parse().ok()?;
+    let age = u64::try_from(i128::from(now_micros()) * 1000 - changed).ok()?;
+    TICK.checked_sub(Duration::from_nanos(age)).filter(|left| !left.is_zero())
 }
 
 fn key(source: &TableSource) -> (String, Path) {

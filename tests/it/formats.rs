@@ -554,6 +554,33 @@ async fn a_known_table_is_planned_without_a_read() {
     assert_eq!(rows, ["7"]);
 }
 
+/// What was learnt of a text that has just changed is not remembered: it may change again within the
+/// step of its times, and look the same.
+#[tokio::test]
+async fn a_text_that_has_just_changed_is_looked_at_again() {
+    let files = Files::new();
+    for (changed_before, expected) in
+        [(0, "c Int64, d Utf8View"), (1_000_000_000, "a Int64, b Int64")]
+    {
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos();
+        files.put("x.csv", "a,b\n1,2\n").await;
+        let mut source = files.source("x.csv").await;
+        (source.object.e_tag, source.object.last_modified) = (None, std::time::UNIX_EPOCH.into());
+        source.object.version = Some((now - changed_before).to_string());
+        let state = files.session.state();
+        let first = open_table(&state, vec![source.clone()]).await.unwrap().schema();
+        assert_eq!(first.field(0).name(), "a");
+        files.put("x.csv", "c,d\n1,x\n").await;
+        let again = open_table(&state, vec![source]).await.unwrap().schema();
+        let types: Vec<String> = again
+            .fields()
+            .iter()
+            .map(|field| format!("{} {}", field.name(), field.data_type()))
+            .collect();
+        assert_eq!(types.join(", "), expected);
+    }
+}
+
 /// A local file's bytes come as a handle, which readers use in ways of their own.
 #[tokio::test]
 async fn local_files_are_read_alike() {

@@ -16,6 +16,7 @@ mod faults;
 mod files;
 mod formats;
 mod full;
+mod hostile_csv;
 mod keep;
 mod lineage;
 mod long;

@@ -14,7 +14,7 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use datafusion::catalog::Session;
 
@@ -25,13 +25,11 @@ use crate::error::{Error, Result};
 use crate::factory::OpenContext;
 use crate::format::{
     AfterReading, Converted, CsvOptions, CsvText, Dialect, Layout, Passed, TableFormat,
-    TableSource, Temporal, TimestampFormat,
+    TableSource, Temporal, TimestampFormat, unsettled_for,
 };
 use crate::keep::Upkeep;
 use crate::node::{self, Freshness};
 
-/// The longest step of the times of a file: they are those of the kernel's clock tick.
-const TICK: Duration = Duration::from_millis(20);
 /// Texts up to this size are read as they are first, and converted later: their types are told from all
 /// of them, so that nothing can come up while they are read, and a thousand of them are read in the
 /// time in which fifty are converted.
@@ -106,7 +104,8 @@ fn put_off(cx: &OpenContext, text: CsvText, how: &Reading, key: String) -> Table
     TableSource { after: Some(after), ..source }
 }
 
-/// Converts a text; `None` if the conversion cannot be kept, of which the cache's user is told.
+/// Converts a text; `None` if there is nothing to convert, or if the conversion cannot be kept, of which
+/// the cache's user is told.
 ///
 /// # Errors
 /// What is wrong with the text.
@@ -122,7 +121,7 @@ async fn kept(
             if cx.cache.succeeded() {
                 Upkeep::Conversions.remember(dir, None);
             }
-            Ok(Some(conversion))
+            Ok(conversion)
         }
         Err(Failure::Text(error)) => Err(error),
         Err(Failure::Cache(error)) => {
@@ -250,21 +249,25 @@ fn is_young(conversion: &Conversion, how: &Reading) -> bool {
     u64::try_from(age).is_ok_and(|age| u128::from(age) < how.ttl.as_micros())
 }
 
-/// Converts a text, unless somebody has done so just now and it need not be anew.
+/// Converts a text, unless somebody has done so just now and it need not be anew. One without any
+/// column is nothing to convert.
 async fn convert(
     cx: &OpenContext,
     text: &CsvText,
     how: &Reading,
     key: &str,
     anew: bool,
-) -> Result<Arc<Conversion>, Failure> {
+) -> Result<Option<Arc<Conversion>>, Failure> {
     let begun = Instant::now();
     let lock = cx.cache.lock_conversion(key).await.map_err(Failure::Cache)?;
     let source = text.source();
     if !anew && let Some(kept) = current(cx, key, source, how) {
-        return Ok(kept);
+        return Ok(Some(kept));
     }
     settle(source).await;
+    if text.layout().await.map_err(Failure::Text)?.columns.is_empty() {
+        return Ok(None);
+    }
     let before = cx.cache.kept_conversion(key).filter(|before| !anew && is_young(before, how));
     let grown = match &before {
         Some(before) => grow(cx, text, how, before).await,
@@ -274,18 +277,16 @@ async fn convert(
         Some(conversion) => conversion,
         None => {
             let (file, converted) = write(cx, text, how, None).await?;
-            let files = match converted.rows {
-                0 => Vec::new(),
-                _ => vec![file.finish(converted.facts.clone()).map_err(Failure::Cache)?],
-            };
+            let files = vec![file.finish(converted.facts.clone()).map_err(Failure::Cache)?];
             of(cx, source, &converted, converted.rows, converted.rejected, files)
         }
     };
     conversion.took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     cx.cache.publish_conversion(key, conversion, &lock).map_err(Failure::Cache)?;
-    cx.cache.conversion(key, &SourceIdentity::of(source)).ok_or_else(|| {
+    let kept = cx.cache.conversion(key, &SourceIdentity::of(source)).ok_or_else(|| {
         Failure::Cache(Error::invalid(format!("the conversion of '{}' is gone", source.path)))
-    })
+    });
+    kept.map(Some)
 }
 
 /// Converts what a text has got since it was converted, if it has only grown. Whatever is in the way
@@ -303,6 +304,8 @@ async fn grow(
         || size <= prefix.bytes
         || before.files.len() >= FILES_MAX
         || is_blank(&before.layout)
+        // All of the text told the type of a column of which its beginning says nothing.
+        || (before.layout.is_whole && !before.layout.widens)
     {
         return None;
     }
@@ -393,13 +396,8 @@ impl Write for Watched {
 
 /// Waits until a change of a file of the host would give it another time.
 async fn settle(source: &TableSource) {
-    let changed = source.object.version.as_ref().and_then(|changed| changed.parse::<i128>().ok());
-    let Some(changed) = changed else { return };
-    let age = i128::from(now_micros()) * 1000 - changed;
-    let tick = i128::try_from(TICK.as_nanos()).unwrap_or(0);
-    if (0..tick).contains(&age) {
-        let left = u64::try_from(tick - age).unwrap_or(0);
-        tokio::time::sleep(Duration::from_nanos(left)).await;
+    if let Some(left) = unsettled_for(source) {
+        tokio::time::sleep(left).await;
     }
 }
 

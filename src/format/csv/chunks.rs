@@ -11,12 +11,12 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use datafusion::error::DataFusionError;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
-use memchr::{memchr, memchr_iter, memchr2};
+use memchr::{memchr_iter, memchr2};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use twox_hash::XxHash3_128;
 
-use super::super::TableSource;
+use super::super::{TableSource, text};
 use super::convert::Passed;
 use super::options::{Compression, Dialect, Encoding, Layout, OnError};
 use super::records::{Index, Scanner};
@@ -181,6 +181,10 @@ impl Chunks {
             };
             if let Some(end) = end {
                 let bytes = self.take(&window, end);
+                // A value that is open at the end of the text goes on in what will follow.
+                if is_last && self.hasher.is_some() {
+                    self.is_ended &= self.scanner.last_end(&window) == Some(end);
+                }
                 let mut chunk = Chunk { at: 0, line: self.lines + 1, bytes };
                 self.lines += count_lines(&chunk.bytes);
                 if !self.is_begun {
@@ -274,10 +278,13 @@ impl Chunks {
         }
         let mut window = window.clone();
         loop {
-            let end = memchr2(b'\n', b'\r', &window).map(|at| at + 1);
-            let taken = self.take(&window, end.unwrap_or(window.len()));
-            self.lines += count_lines(&taken);
+            let end = memchr2(b'\n', b'\r', &window);
+            self.take(&window, end.unwrap_or(window.len()));
             if end.is_some() {
+                self.lines += 1;
+                let (rest, _) = self.window(2).await?;
+                let end = if rest.starts_with(b"\r\n") { 2 } else { 1 };
+                self.take(&rest, end);
                 break;
             }
             (window, _) = self.window(READ_BYTES).await?;
@@ -295,12 +302,10 @@ pub(super) fn is_plain(dialect: &Dialect) -> bool {
     dialect.compression == Compression::None && dialect.encoding == Encoding::Utf8
 }
 
-/// Counts the lines that end in `bytes`.
+/// Counts the lines that end in `bytes`, with LF, CRLF or CR.
 pub(super) fn count_lines(bytes: &[u8]) -> u64 {
-    match memchr_iter(b'\n', bytes).count() as u64 {
-        0 if memchr(b'\r', bytes).is_some() => memchr_iter(b'\r', bytes).count() as u64,
-        lines => lines,
-    }
+    let lone = memchr_iter(b'\r', bytes).filter(|at| bytes.get(at + 1) != Some(&b'\n')).count();
+    (memchr_iter(b'\n', bytes).count() + lone) as u64
 }
 
 /// Streams a text as UTF-8.
@@ -323,7 +328,7 @@ pub(super) fn utf8(
             Ok(Some((bytes, range.end)))
         }
     });
-    let plain = compression.file_type().convert_stream(raw.boxed())?;
+    let plain = text::decompress(compression.file_type(), raw.boxed());
     let path = source.path.clone();
     let plain = plain.map_err(move |error| match Error::from(error) {
         ours if ours.kind() != crate::error::ErrorKind::Engine => ours,

@@ -28,7 +28,7 @@ use super::super::{TableSource, detect_temporal};
 use super::chunks::{Chunk, Chunks, Next, count_lines};
 use super::decode::{Decoder, Reading, Rejects, Stop};
 use super::kinds::{Classifier, Kinds};
-use super::options::{Layout, OnError};
+use super::options::{CsvColumn, Layout, OnError};
 use super::values::unquote;
 use crate::entry::TableFacts;
 use crate::error::{Error, Result};
@@ -332,7 +332,8 @@ impl<'a> Encoder<'a> {
     }
 }
 
-/// Looks at every value of a text, and returns its layout with types that hold them all.
+/// Looks at every value of a text, and returns its layout with types that hold them all; or, where
+/// what does not fit is rejected, with types for the columns of which no value was seen.
 ///
 /// # Errors
 /// What is wrong with the text.
@@ -341,8 +342,12 @@ pub(super) async fn widen(
     source: &TableSource,
     layout: &Arc<Layout>,
 ) -> Result<Arc<Layout>> {
+    let is_open = |column: &CsvColumn| match layout.widens {
+        true => !column.is_declared,
+        false => column.is_blank(),
+    };
     let open: Vec<usize> =
-        (0..layout.columns.len()).filter(|place| !layout.columns[*place].is_declared).collect();
+        (0..layout.columns.len()).filter(|place| is_open(&layout.columns[*place])).collect();
     let looking = Arc::new(Looking {
         layout: layout.clone(),
         classifier: Classifier::new(&layout.dialect)?,
@@ -379,7 +384,7 @@ pub(super) async fn widen(
 struct Looking {
     layout: Arc<Layout>,
     classifier: Classifier,
-    /// Places of the columns whose types are not given.
+    /// Places of the columns whose types are to be told.
     open: Vec<usize>,
 }
 

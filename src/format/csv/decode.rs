@@ -1,9 +1,12 @@
 //! Chunks of a text as batches of rows, and what becomes of records and values that do not fit.
 
+use std::cell::Cell;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::compute::filter_record_batch;
+use datafusion::arrow::compute::kernels::nullif::nullif;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::physical_plan::PhysicalExpr;
 
@@ -176,6 +179,7 @@ impl Decoder {
         };
         let mut misfits = Vec::new();
         let mut misplaced = Vec::new();
+        let lines = Lines::new(chunk, text);
         let mut at = chunk.at;
         while at < text.len() {
             misfits.clear();
@@ -186,14 +190,14 @@ impl Decoder {
                 Ok(at) => at,
                 Err(misfit) => return Err(self.misfit_error(chunk, text, misfit).into()),
             };
-            let lines = Lines { chunk, text };
             for misfit in &misfits {
-                rejects.add(|| lines.reject(misfit.start, None, self.describe(misfit.what)));
+                let reason = || self.describe(misfit.what);
+                rejects.add(|| lines.reject(misfit.start, None, reason()));
             }
-            if self.is_passed_over(text)? {
+            if invalid.is_empty() && self.is_passed_over(text)? {
                 continue;
             }
-            let columns = self.columns(text, &self.reading.wanted, &mut misplaced)?;
+            let mut columns = self.columns(text, &self.reading.wanted, &mut misplaced)?;
             if layout_skips(&self.reading.layout) {
                 // Whether a row is there must not depend on the columns that are asked for.
                 let wanted = &self.reading.wanted;
@@ -201,12 +205,22 @@ impl Decoder {
                 let others: Vec<usize> = places.filter(|at| !wanted.contains(at)).collect();
                 self.columns(text, &others, &mut misplaced)?;
             }
-            let refused = self.judge(&lines, &misplaced, &invalid, rejects)?;
+            let mut refused = self.judge(&lines, &misplaced, rejects)?;
+            if !invalid.is_empty() {
+                self.judge_invalid(
+                    &lines,
+                    &invalid,
+                    &misplaced,
+                    &mut refused,
+                    &mut columns,
+                    rejects,
+                )?;
+            }
             let rows = RecordBatchOptions::new().with_row_count(Some(self.index.rows()));
             let batch =
                 RecordBatch::try_new_with_options(self.reading.schema.clone(), columns, &rows)
                     .map_err(Error::from)?;
-            let batch = match refused {
+            let batch = match refused.kept() {
                 None => batch,
                 Some(kept) => filter_record_batch(&batch, &kept).map_err(Error::from)?,
             };
@@ -253,14 +267,13 @@ impl Decoder {
         columns.collect()
     }
 
-    /// Decides what becomes of values that do not fit, and returns which rows stay, if not all do.
+    /// Decides what becomes of values that do not fit, and returns which rows do not stay.
     fn judge(
         &self,
         lines: &Lines<'_>,
         misplaced: &[Misplaced],
-        invalid: &[usize],
         rejects: &mut Rejects,
-    ) -> Result<Option<BooleanArray>, Stop> {
+    ) -> Result<Refused, Stop> {
         let layout = &self.reading.layout;
         let mut refused = Refused { rows: Vec::new(), of: self.index.rows() };
         for Misplaced { row, column: place, kinds } in misplaced {
@@ -295,19 +308,53 @@ impl Decoder {
                 lines.reject(start, Some(column.name.clone()), reason)
             });
         }
-        for at in invalid {
+        Ok(refused)
+    }
+
+    /// Decides what becomes of values with bytes that are no text, which are at the places `invalid`.
+    fn judge_invalid(
+        &self,
+        lines: &Lines<'_>,
+        invalid: &[usize],
+        misplaced: &[Misplaced],
+        refused: &mut Refused,
+        columns: &mut [ArrayRef],
+        rejects: &mut Rejects,
+    ) -> Result<()> {
+        let layout = &self.reading.layout;
+        let mut seen: HashSet<(usize, usize)> =
+            misplaced.iter().map(|misplaced| (misplaced.row, misplaced.column)).collect();
+        let mut nulls = vec![Vec::new(); layout.columns.len()];
+        for at in self.index.within(invalid) {
             let Some(row) = self.index.row_at(*at) else { continue };
-            if layout.on_error == OnError::Skip && !refused.add(row) {
+            let reject = |column: Option<String>| {
+                lines.reject(self.index.start(row), column, "not UTF-8".to_owned())
+            };
+            if layout.on_error == OnError::Skip {
+                if refused.add(row) {
+                    rejects.add(|| reject(None));
+                }
                 continue;
             }
-            let reason = || "not UTF-8".to_owned();
-            rejects.add(|| lines.reject(self.index.start(row), None, reason()));
+            let Some(place) = self.index.column_at(row, *at) else { continue };
+            if seen.insert((row, place)) {
+                rejects.add(|| reject(Some(layout.columns[place].name.clone())));
+                nulls[place].push(row);
+            }
         }
-        Ok(refused.kept())
+        for (column, place) in columns.iter_mut().zip(&self.reading.wanted) {
+            if nulls[*place].is_empty() {
+                continue;
+            }
+            let mut is_null = vec![false; self.index.rows()];
+            nulls[*place].iter().for_each(|row| is_null[*row] = true);
+            *column = nullif(column, &BooleanArray::from(is_null))?;
+        }
+        Ok(())
     }
 
     fn misfit_error(&self, chunk: &Chunk, text: &str, misfit: Misfit) -> Error {
-        let line = Lines { chunk, text }.line(misfit.start);
+        let line = Lines::new(chunk, text).line(misfit.start);
         let (path, what) = (&self.reading.path, self.describe(misfit.what));
         let hint = match misfit.what {
             Fault::Unclosed | Fault::BehindQuote => {
@@ -372,12 +419,24 @@ impl Refused {
 struct Lines<'a> {
     chunk: &'a Chunk,
     text: &'a str,
+    /// The place that was asked for last, and its line: most are asked for in order.
+    last: Cell<(usize, u64)>,
 }
 
-impl Lines<'_> {
-    /// Returns the line at a place, from 1.
+impl<'a> Lines<'a> {
+    fn new(chunk: &'a Chunk, text: &'a str) -> Self {
+        Self { chunk, text, last: Cell::new((0, chunk.line)) }
+    }
+
+    /// Returns the line at the start of a record, from 1.
     fn line(&self, at: usize) -> u64 {
-        self.chunk.line + count_lines(&self.chunk.bytes[..at])
+        let (from, line) = match self.last.get() {
+            (last, line) if last <= at => (last, line),
+            _ => (0, self.chunk.line),
+        };
+        let line = line + count_lines(&self.chunk.bytes[from..at]);
+        self.last.set((at, line));
+        line
     }
 
     fn reject(&self, start: usize, column: Option<String>, reason: String) -> Reject {

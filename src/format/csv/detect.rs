@@ -26,6 +26,7 @@ use std::collections::{HashMap, HashSet};
 
 use memchr::{memchr, memchr_iter, memchr2};
 
+use super::decode::without_invalid;
 use super::kinds::{Classifier, Kinds, decide, trim};
 use super::{Compression, CsvColumn, CsvOptions, Dialect, Encoding, Layout, OnError};
 use crate::error::{Error, Result, did_you_mean};
@@ -52,7 +53,7 @@ const TEXT_RECORDS: usize = 100;
 ///
 /// # Errors
 /// `Invalid` for a declared column that the text does not have, and for a format of times that is
-/// none; `Corrupt` for what is not UTF-8, and for a part of a text in which no record ends.
+/// none; `Corrupt` for what is not UTF-8, unless such is rejected, and for a part of a text in which no record ends.
 pub(super) fn detect(
     sample: &[u8],
     is_whole: bool,
@@ -60,7 +61,18 @@ pub(super) fn detect(
     temporal_column: Option<&str>,
 ) -> Result<Layout> {
     let sample = sample.strip_prefix(b"\xef\xbb\xbf").unwrap_or(sample);
-    check_utf8(sample, is_whole)?;
+    let cleaned;
+    let sample = match options.on_error.unwrap_or(OnError::Fail) {
+        OnError::Fail => {
+            check_utf8(sample, is_whole)?;
+            sample
+        }
+        OnError::Skip | OnError::Null => {
+            check_utf16(sample)?;
+            (cleaned, _) = without_invalid(sample);
+            cleaned.as_bytes()
+        }
+    };
     let mut dialect = Dialect {
         delimiter: options.delimiter.unwrap_or(b','),
         quote: options.quote.unwrap_or(Some(b'"')),
@@ -96,7 +108,8 @@ pub(super) fn detect(
 
 /// Fails for what is not UTF-8, other than a character that the end of a part cuts off.
 fn check_utf8(text: &[u8], is_whole: bool) -> Result<()> {
-    let Err(error) = std::str::from_utf8(text) else { return check_utf16(text) };
+    check_utf16(text)?;
+    let Err(error) = std::str::from_utf8(text) else { return Ok(()) };
     if error.error_len().is_none() && !is_whole {
         return Ok(());
     }

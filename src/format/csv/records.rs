@@ -82,6 +82,22 @@ impl Index {
         (at < end as usize).then_some(row)
     }
 
+    /// Returns the column whose value holds the byte at a place of a record, if any does.
+    pub fn column_at(&self, row: usize, at: usize) -> Option<usize> {
+        (0..self.columns).find(|column| {
+            let (start, end) = self.value(row, *column);
+            (start..end).contains(&at)
+        })
+    }
+
+    /// Returns those of some places, which are in order, that the records reach over.
+    pub fn within<'a>(&self, places: &'a [usize]) -> &'a [usize] {
+        let (Some(first), Some(last)) = (self.starts.first(), self.ends.last()) else { return &[] };
+        let from = places.partition_point(|place| *place < *first as usize);
+        let to = places.partition_point(|place| *place < *last as usize);
+        &places[from..to.max(from)]
+    }
+
     fn clear(&mut self, columns: usize) {
         self.columns = columns;
         self.starts.clear();

@@ -30,13 +30,13 @@ use crate::oplog::{exists, mkdir, path};
 use crate::world::{append_in, bytes, picture, write_in};
 
 /// A mounted file system of this size; unmounted when dropped.
-struct SmallDisk {
-    at: PathBuf,
+pub struct SmallDisk {
+    pub at: PathBuf,
     _dir: tempfile::TempDir,
 }
 
 impl SmallDisk {
-    fn mount(size: &str) -> Option<Self> {
+    pub fn mount(size: &str) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
@@ -54,7 +54,7 @@ impl SmallDisk {
     }
 
     /// Fills the disk up to this many free bytes.
-    fn fill(&self, free: usize) {
+    pub fn fill(&self, free: usize) {
         let filler = self.filler();
         let _ = std::fs::remove_file(&filler);
         let mut size = 1 << 24;
@@ -69,7 +69,7 @@ impl SmallDisk {
             .unwrap();
     }
 
-    fn free(&self) {
+    pub fn free(&self) {
         std::fs::remove_file(self.filler()).unwrap();
     }
 

@@ -6,6 +6,7 @@ mod concurrency;
 mod contract;
 mod conversions;
 mod crash;
+mod csv_cache;
 mod csv_directory;
 mod cycles;
 mod damage;

@@ -46,12 +46,19 @@ struct Inner {
     message: String,
     hint: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    is_passing: bool,
 }
 
 impl Error {
     /// Makes an error of `kind`; `message` names the object first, then the cause.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, message: message.into(), hint: None, source: None }))
+        Self(Box::new(Inner {
+            kind,
+            message: message.into(),
+            hint: None,
+            source: None,
+            is_passing: false,
+        }))
     }
 
     /// `kind` is [`ErrorKind::NotFound`].
@@ -92,6 +99,18 @@ impl Error {
     /// Makes an error of what an object store said.
     pub(crate) fn from_store(error: object_store::Error) -> Self {
         DataFusionError::from(error).into()
+    }
+
+    /// Says that the same statement may succeed when it is run again at once: something was learnt.
+    #[must_use]
+    pub(crate) fn passing(mut self) -> Self {
+        self.0.is_passing = true;
+        self
+    }
+
+    /// Whether the same statement may succeed when it is run again at once.
+    pub(crate) fn is_passing(&self) -> bool {
+        self.0.is_passing
     }
 
     /// Adds what the user can do next.
@@ -226,7 +245,9 @@ impl From<DataFusionError> for Error {
 impl Error {
     /// A copy for an error that is only borrowed; its sources become part of the message.
     pub(crate) fn restate(&self) -> Self {
-        Error::new(self.kind(), self.to_string()).with_hint_opt(self.0.hint.clone())
+        let mut copy = Error::new(self.kind(), self.to_string()).with_hint_opt(self.0.hint.clone());
+        copy.0.is_passing = self.0.is_passing;
+        copy
     }
 }
 

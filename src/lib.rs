@@ -79,6 +79,25 @@
 //!    finds them too old makes them anew, under a lock that holds across processes: from the new
 //!    versions of the source, or the buckets they reach into, where the query allows it.
 //!
+//! # The life of a CSV file
+//!
+//! `SELECT station, count(*) FROM '/sensors/*.series' GROUP BY station`, where `/sensors` is a
+//! `csv_directory` of `/host/logs/*.csv`:
+//!
+//! 1. Listing the directory finds the files that match ([`node::find_files`]) and opens none. Each child
+//!    knows its text as a [`format::TableSource`], and how it is to be read: [`format::CsvOptions`].
+//! 2. For its rows, a child looks into the [`cache`]: a conversion serves if it is of the very text (a
+//!    stored file is known by its content, one of the host by device, inode, size and times), of the very
+//!    options, and young enough. Its Parquet file is then scanned like any other table of the pond.
+//! 3. Otherwise the beginning of the text tells the [`format::Layout`]: how values are told apart, and
+//!    which types they have. The text is cut into chunks of whole records, each of which is parsed and
+//!    encoded as a row group by itself. A value that does not fit widens its column, and the conversion
+//!    begins again; or it follows `on_error`. Under a lock that holds across processes, the file gets
+//!    its name when it is whole, and the record that names it comes last.
+//! 4. Where reading the text answers sooner, as with a thousand small files, or where nothing can be
+//!    kept, the same reader is a scan of its own, and what can be kept is converted when the statement is
+//!    done. A plain `'/host/x.csv'` is always read so.
+//!
 //! # The past
 //!
 //! Every row carries its transaction, so the tree as of any of them is the same fold over fewer rows
@@ -98,6 +117,8 @@
 //! - A snapshot is a pure fold of the rows. What the cache holds is checked against the log file it
 //!   claims to be of, and may be deleted at any moment.
 //! - A statement sees one snapshot.
+//! - Each record of a CSV becomes a row, or is counted as rejected, or is an error; a conversion shows
+//!   what reading the text would.
 //! - A derived node shows what its query would, in line; what is kept of its rows changes how fast that
 //!   is and, with an interval, how old.
 //! - A broken node is listed with its error and breaks nothing beside it.

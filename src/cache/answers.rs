@@ -206,6 +206,7 @@ impl Cache {
                     inline: None,
                     immutable: true,
                     after: None,
+                    text: None,
                 })
             })
             .collect::<Result<Vec<_>>>()?;

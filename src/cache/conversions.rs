@@ -180,8 +180,9 @@ pub fn conversion_key(
     target: EntryType,
 ) -> String {
     let text = named_by_content(source).unwrap_or(source.path.as_str());
-    let all = (CONVERTER, text, options, temporal_column, target.as_str());
-    sha256(&serde_json::to_vec(&all).expect("plain values have a JSON"))
+    // Not JSON, in which what is left to be detected looks like what is said to be none.
+    let all = format!("{:?}", (CONVERTER, text, options, temporal_column, target.as_str()));
+    sha256(all.as_bytes())
 }
 
 /// Returns the name of a text that is named by its content.
@@ -549,6 +550,7 @@ impl Cache {
                 inline: None,
                 immutable: true,
                 after: None,
+                text: None,
             })
         };
         conversion.files.iter().map(source).collect()
@@ -846,14 +848,18 @@ impl Place {
     fn evict(&self, kept: &mut Vec<KeptConversion>, budget: u64) -> Result<()> {
         kept.sort_by_key(|kept| std::cmp::Reverse(kept.used_at));
         let mut bytes: u64 = kept.iter().map(|kept| kept.size()).sum();
+        let mut in_work = Vec::new();
         while bytes > budget && kept.len() > 1 {
-            let Some(last) = kept.pop_if(|last| !last.is_in_use()) else { return Ok(()) };
-            // Whoever is converting it lets its files go.
+            let Some(last) = kept.pop_if(|last| !last.is_in_use()) else { break };
+            bytes -= last.size();
             if self.forget(&last.key)? {
                 self.let_go(last.files.iter().map(|file| file.name.as_str()));
+            } else {
+                // Somebody is converting it: its files are named until then.
+                in_work.push(last);
             }
-            bytes -= last.size();
         }
+        kept.extend(in_work);
         Ok(())
     }
 

@@ -48,6 +48,10 @@ pub use output::{Output, OutputKind};
 /// The name of the file in a query about one file.
 const SOURCE: &str = "source";
 
+/// How often a query is begun anew, before any row of it is out, because something was learnt of what
+/// it reads.
+const AGAIN_MAX: usize = 32;
+
 /// A session with a pond; clones share it.
 #[derive(Clone)]
 pub struct PondContext {
@@ -182,6 +186,17 @@ impl PondContext {
             Body::Node(statement) => self.execute_node(statement, text).await,
             Body::Engine(mut statement, past) => {
                 self.name_past(&mut statement, &past).await?;
+                if !engine_statements::is_query(&statement) {
+                    return self.execute_engine(*statement, text).await;
+                }
+                for _ in 0..AGAIN_MAX {
+                    let rows = self.execute_engine((*statement).clone(), text.clone()).await?;
+                    match rows.begun().await {
+                        // What a text holds beyond its beginning was not known before.
+                        Err(error) if error.is_passing() => {}
+                        begun => return begun,
+                    }
+                }
                 self.execute_engine(*statement, text).await
             }
         }

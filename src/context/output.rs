@@ -7,7 +7,8 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::EmptyRecordBatchStream;
 use datafusion::physical_plan::memory::MemoryStream;
-use futures::TryStreamExt;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::stream::{self, StreamExt, TryStreamExt};
 
 use crate::error::Result;
 use crate::tree::Change;
@@ -43,6 +44,14 @@ impl Output {
     /// Whatever stops the query.
     pub async fn collect(self) -> Result<Vec<RecordBatch>> {
         Ok(self.stream.try_collect().await?)
+    }
+
+    /// Waits for the first rows, or for what keeps them from coming.
+    pub(super) async fn begun(self) -> Result<Self> {
+        let (kind, schema, mut rest) = (self.kind, self.schema(), self.stream);
+        let first = rest.try_next().await?;
+        let rows = stream::iter(first.map(Ok)).chain(rest);
+        Ok(Self { kind, stream: Box::pin(RecordBatchStreamAdapter::new(schema, rows)) })
     }
 
     pub(super) fn rows(batch: RecordBatch) -> Result<Self> {

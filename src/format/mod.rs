@@ -1,5 +1,5 @@
 //! Bytes as tables: Parquet, CSV, JSON lines and Arrow files at object-store URLs, scanned by the
-//! engine's own sources.
+//! engine's own sources, but for CSV, which is read by ours.
 //!
 //! [`open_table`] makes one table of any number of files. It learns the columns of each (from a
 //! Parquet footer, an Arrow schema message, or the first part of a text), unites them by name, and
@@ -13,9 +13,10 @@
 //!   in an error, never in other rows (`watch.rs`). There is no listing and no listing cache.
 //! - An error names the pond path of the file, and a reader that panics is such an error.
 //!
-//! The types of a text's columns come from a sample. A value of a CSV beyond it that does not fit ends
-//! the statement in an error, and the next one reads the column with a wider type; a JSON column that
-//! first appears after the sample is not seen.
+//! The types of a text's columns come from a sample. Where a CSV has a value beyond it that does not fit,
+//! all of it is looked at, and the query begins again with types that hold every value, unless rows are
+//! out already, or another session's engine runs it: then it is an error, and the next query is right.
+//! A JSON column that first appears after the sample is not seen.
 //!
 //! Tables of the pond itself are Parquet files that never change and of which their rows in the oplog
 //! tell all that planning needs ([`KnownTable`]). [`series_sources`] finds the files of a series,
@@ -45,10 +46,11 @@ mod watch;
 mod widen;
 mod write;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::object_store::ObjectStoreUrl;
@@ -114,6 +116,9 @@ pub struct TableSource {
     pub immutable: bool,
     /// What is to be done when the last plan that reads it is gone.
     pub after: Option<Arc<AfterReading>>,
+    /// The text that it was converted from, to be read in its place where the types of many files are
+    /// to be united: texts go with more than what was made of them.
+    pub text: Option<Arc<TableSource>>,
 }
 
 /// Does something when it is dropped: when the last clone of a [`TableSource`] is.
@@ -235,25 +240,91 @@ pub async fn open_table(
     if sources.is_empty() {
         return Err(Error::invalid("a table needs at least one file"));
     }
+    let are_known = sources.iter().all(|source| source.known.is_some());
+    if are_known {
+        let schemas = sources.iter().filter_map(|source| Some(&source.known.as_ref()?.schema));
+        if sources.iter().any(|source| source.text.is_some()) && !widen::agree(schemas) {
+            sources = into_texts(sources);
+        }
+    }
     let stored_together =
         |source: &TableSource| source.known.is_some() && source.store_url == sources[0].store_url;
     if sources.iter().all(stored_together) {
         return Ok(Arc::new(StoredTable::new(sources)?));
     }
     sources.sort_by(|a, b| a.path.cmp(&b.path));
-    let concurrency = session.config_options().execution.meta_fetch_concurrency.get();
-    let files: Vec<OpenedFile> = stream::iter(sources)
-        .map(|source| open_file(session, source))
-        .boxed()
-        .buffered(concurrency)
-        .try_collect()
-        .await?;
+    let mut files = open_files(session, sources).await?;
+    let disagree = |files: &[OpenedFile]| !widen::agree(files.iter().map(|file| &file.schema));
+    if files.iter().any(|file| file.source.text.is_some()) && disagree(&files) {
+        let sources = files.into_iter().map(|file| file.source).collect();
+        files = open_files(session, into_texts(sources)).await?;
+    }
     let schema = widen::unite(files.iter().map(|file| widen::FileColumns {
         path: &file.source.path,
         schema: &file.schema,
         guessed: file.is_guessed(),
     }))?;
-    Ok(Arc::new(FileTable::new(schema, files)))
+    Ok(Arc::new(FileTable::new(with_all_digits(schema, &files), files)))
+}
+
+/// Learns the columns of many files.
+async fn open_files(session: &dyn Session, sources: Vec<TableSource>) -> Result<Vec<OpenedFile>> {
+    let concurrency = session.config_options().execution.meta_fetch_concurrency.get();
+    stream::iter(sources)
+        .map(|source| open_file(session, source))
+        .boxed()
+        .buffered(concurrency)
+        .try_collect()
+        .await
+}
+
+/// Makes columns text that would be floats, but for whole numbers in a text that no float holds.
+fn with_all_digits(schema: SchemaRef, files: &[OpenedFile]) -> SchemaRef {
+    let loses = |name: &str| {
+        files.iter().any(|file| match &file.kind {
+            FileKind::Csv(layout) => {
+                layout.columns.iter().any(|column| column.name == name && column.has_big_integers())
+            }
+            _ => false,
+        })
+    };
+    let is_lossy = |field: &Field| field.data_type() == &DataType::Float64 && loses(field.name());
+    if !schema.fields().iter().any(|field| is_lossy(field)) {
+        return schema;
+    }
+    let fields = schema.fields().iter().map(|field| match is_lossy(field) {
+        true => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8View)),
+        false => field.clone(),
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// Puts the texts in the place of the files that they were converted to, of which one may have many.
+fn into_texts(sources: Vec<TableSource>) -> Vec<TableSource> {
+    let mut seen = HashSet::new();
+    let mut texts = Vec::with_capacity(sources.len());
+    for source in sources {
+        match &source.text {
+            None => texts.push(source),
+            Some(text) => {
+                let is_first = seen.insert((text.path.clone(), text.object.location.clone()));
+                texts.extend(is_first.then(|| text.as_ref().clone()));
+            }
+        }
+    }
+    texts
+}
+
+/// Looks at all of a text that is to be read once, to its end, so that no value comes up on the way
+/// that its columns cannot hold.
+///
+/// # Errors
+/// What is wrong with the text; what its store says.
+pub async fn look_through(session: &dyn Session, source: &TableSource) -> Result<()> {
+    match &source.format {
+        TableFormat::Csv(_) => CsvText::open(session, source.clone())?.look_through().await,
+        _ => Ok(()),
+    }
 }
 
 /// Learns the columns of one file.

@@ -135,6 +135,7 @@ fn source(stored: Stored, row: &OplogEntry, segment: Option<&Segment>) -> Result
         inline: None,
         immutable: true,
         after: None,
+        text: None,
     })
 }
 

@@ -263,7 +263,6 @@ fn retype(layout: &Arc<Layout>, table_schema: &Schema) -> Arc<Layout> {
         };
         if data_type != column.data_type {
             column.data_type = data_type;
-            column.is_declared = true;
         }
     }
     if retyped == **layout { layout.clone() } else { Arc::new(retyped) }

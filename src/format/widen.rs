@@ -86,6 +86,25 @@ pub(super) fn unite<'a>(files: impl Iterator<Item = FileColumns<'a>>) -> Result<
     Ok(Arc::new(Schema::new(fields)))
 }
 
+/// Whether columns of one name have one type in all files, so that what is made of each file by itself is
+/// what is made of them together.
+pub(super) fn agree<'a>(schemas: impl Iterator<Item = &'a SchemaRef>) -> bool {
+    let mut types = std::collections::HashMap::new();
+    let mut last: Option<&SchemaRef> = None;
+    for schema in schemas {
+        if last.is_some_and(|last| Arc::ptr_eq(last, schema)) {
+            continue;
+        }
+        last = Some(schema);
+        for field in schema.fields() {
+            if *types.entry(field.name()).or_insert(field.data_type()) != field.data_type() {
+                return false;
+            }
+        }
+    }
+    true
+}
+
 impl<'a> Column<'a> {
     fn add(&mut self, field: &Field, file: &FileColumns) -> Result<()> {
         let (ours, theirs) = (&self.data_type, field.data_type());

@@ -317,7 +317,11 @@ impl Importer<'_> {
         if named.as_ref() != Some(&format) {
             return self.spooled(to, kind, source.clone(), format, bytes).await;
         }
-        let table = file.table(self.import.engine.session()?).await?;
+        let session = self.import.engine.session()?;
+        for source in file.table_sources(session).await?.unwrap_or_default() {
+            format::look_through(session, &source).await?;
+        }
+        let table = file.table(session).await?;
         self.table(to, kind, table).await?;
         let size = file.metadata().await?.size.unwrap_or(0);
         self.import.progress.add_bytes(u64::try_from(size).unwrap_or(0));
@@ -402,8 +406,11 @@ impl Importer<'_> {
             inline: stored.content,
             immutable: true,
             after: None,
+            text: None,
         };
-        let table = format::open_table(self.import.engine.session()?, vec![source]).await?;
+        let session = self.import.engine.session()?;
+        format::look_through(session, &source).await?;
+        let table = format::open_table(session, vec![source]).await?;
         self.table(to, kind, table).await
     }
 }

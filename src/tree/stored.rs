@@ -256,6 +256,7 @@ impl StoredFile {
             inline,
             immutable: true,
             after: None,
+            text: None,
         })
     }
 

@@ -130,6 +130,7 @@ fn text(name: &str, version: u64) -> TableSource {
         inline: None,
         immutable: false,
         after: None,
+        text: None,
     }
 }
 

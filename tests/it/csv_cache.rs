@@ -273,7 +273,7 @@ async fn random_steps(seed: u64, steps: usize) {
     let world = World::new().await;
     let mut random = Random(seed);
     world
-        .define("CREATE NODE '/t' FACTORY csv_directory WITH (source_pattern = '/host/*.csv', delimiter = ',')")
+        .define("CREATE NODE '/t' FACTORY csv_directory WITH (source_pattern = '/host/*.csv', convert = 'first', delimiter = ',')")
         .await;
     let mut done = Vec::new();
     let seen = world.watch();
@@ -282,10 +282,12 @@ async fn random_steps(seed: u64, steps: usize) {
         for _ in 0..=random.below(2) {
             let what = match random.below(6) {
                 0 => {
+                    let convert = ["first", "later", "auto"][random.below(3) as usize];
                     let options = OPTIONS[random.below(6) as usize];
+                    let options = format!("{options}, convert = '{convert}'");
                     world.define("ALTER NODE '/t' RESET (null_values, target_schema)").await;
                     world.define(&format!("ALTER NODE '/t' SET ({options})")).await;
-                    options.to_owned()
+                    options
                 }
                 1 => damage(&world, &mut random).unwrap_or_default(),
                 _ => disturb(&world, &mut random).to_owned(),
@@ -295,6 +297,12 @@ async fn random_steps(seed: u64, steps: usize) {
         let last = &done[done.len().saturating_sub(6)..];
         println!("seed {seed}, step {step}: {last:?}");
         answers += usize::from(world.ask("SELECT * FROM '/t/x.table'").await.is_ok());
+        if random.below(2) == 0 {
+            for pond in &world.ponds {
+                pond.tree().cache().idle().await;
+            }
+            let _ = world.ask("SELECT * FROM '/t/x.table'").await;
+        }
         if random.below(40) == 0 {
             world.ponds[0].tree().cache().sweep_conversions().unwrap();
         }
@@ -323,7 +331,7 @@ async fn only_what_was_touched_is_converted_again() {
         std::fs::write(world.file(&format!("{number}.csv")), format!("x\n{number}\n")).unwrap();
     }
     world
-        .define("CREATE NODE '/t' FACTORY csv_directory WITH (source_pattern = '/host/*.csv')")
+        .define("CREATE NODE '/t' FACTORY csv_directory WITH (source_pattern = '/host/*.csv', convert = 'first')")
         .await;
     let seen = world.watch();
     let sum = "SELECT sum(x), count(*) FROM '/t/*.table'";
@@ -370,7 +378,7 @@ fn the_second_access_reads_no_byte_of_csv() {
             "sql",
             "--pond",
             "pond",
-            "CREATE NODE '/t' FACTORY csv_directory WITH (source_pattern = '/host/*.csv')",
+            "CREATE NODE '/t' FACTORY csv_directory WITH (source_pattern = '/host/*.csv', convert = 'first')",
         ],
     ] {
         let output = run(&at, &arguments);
@@ -426,7 +434,7 @@ fn two_processes_convert_once() {
             "sql",
             "--pond",
             "pond",
-            "CREATE NODE '/t' FACTORY csv_directory WITH (source_pattern = '/host/*.csv')",
+            "CREATE NODE '/t' FACTORY csv_directory WITH (source_pattern = '/host/*.csv', convert = 'first')",
         ],
     ] {
         let output = run(at, &arguments);
@@ -453,7 +461,7 @@ async fn what_grew_is_converted_from_where_it_ended() {
     };
     std::fs::write(&text, format!("n,s\n{}", rows(0..30_000))).unwrap();
     world
-        .define("CREATE NODE '/t' FACTORY csv_directory WITH (source_pattern = '/host/*.csv')")
+        .define("CREATE NODE '/t' FACTORY csv_directory WITH (source_pattern = '/host/*.csv', convert = 'first')")
         .await;
     let sums = "SELECT count(*), sum(n), max(s) FROM '/t/x.table'";
     world.ask(sums).await.unwrap();
@@ -489,7 +497,7 @@ async fn what_grew_is_converted_from_where_it_ended() {
 async fn a_text_that_grew_is_read_as_if_it_had_been_so() {
     let world = World::new().await;
     world
-        .define("CREATE NODE '/t' FACTORY csv_directory WITH (source_pattern = '/host/*.csv', on_error = 'skip', delimiter = ',', quote = '\"')")
+        .define("CREATE NODE '/t' FACTORY csv_directory WITH (source_pattern = '/host/*.csv', convert = 'first', on_error = 'skip', delimiter = ',', quote = '\"')")
         .await;
     let long =
         |last: &str| (0..30_000).map(|n| format!("{n},text {n},{last}\n")).collect::<String>();
@@ -561,7 +569,7 @@ async fn child() {
 async fn killed_processes_leave_nothing() {
     let world = World::new().await;
     world
-        .define("CREATE NODE '/t' FACTORY csv_directory WITH (source_pattern = '/host/*.csv', on_error = 'skip', delimiter = ',')")
+        .define("CREATE NODE '/t' FACTORY csv_directory WITH (source_pattern = '/host/*.csv', convert = 'first', on_error = 'skip', delimiter = ',')")
         .await;
     for name in 0..3 {
         std::fs::write(world.file(&format!("{name}.csv")), "a,b;c\n1,2;3\n").unwrap();
@@ -632,7 +640,7 @@ async fn a_full_disk_is_no_error() {
     let Some(disk) = SmallDisk::mount("8m") else { return };
     let world = World::at(disk.at.join("pond"), tempfile::tempdir().unwrap()).await;
     world
-        .define("CREATE NODE '/t' FACTORY csv_directory WITH (source_pattern = '/host/*.csv')")
+        .define("CREATE NODE '/t' FACTORY csv_directory WITH (source_pattern = '/host/*.csv', convert = 'first')")
         .await;
     let mut random = Random(17);
     let rows: String = (0..100_000)

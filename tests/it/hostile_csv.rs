@@ -63,7 +63,11 @@ impl Both {
     /// Returns what a query gives, which is the same in both ways.
     async fn ask(&self, query: &str) -> Result<Vec<Row>> {
         let direct = read(&self.direct, query).await;
+        // A small text is converted when it has been read.
+        let first = read(&self.converting, query).await;
+        self.converting.tree().cache().idle().await;
         let converted = read(&self.converting, query).await;
+        assert_eq!(first.as_ref().ok(), converted.as_ref().ok(), "{query}");
         match (&direct, &converted) {
             (Ok(direct), Ok(converted)) => assert!(
                 direct == converted,
@@ -443,9 +447,13 @@ impl Both {
     /// Returns the rows of a query in the order of their values, which are the same in both ways.
     async fn sorted(&self, query: &str) -> Vec<Row> {
         let mut direct = read(&self.direct, query).await.unwrap();
+        let mut first = read(&self.converting, query).await.unwrap();
+        self.converting.tree().cache().idle().await;
         let mut converted = read(&self.converting, query).await.unwrap();
         direct.sort();
+        first.sort();
         converted.sort();
+        assert!(first == converted, "{query}: {} and {}", first.len(), converted.len());
         assert!(direct == converted, "{query}: {} and {}", direct.len(), converted.len());
         converted
     }

@@ -225,6 +225,7 @@ impl SampleFile {
             inline: None,
             immutable: false,
             after: None,
+            text: None,
         })
     }
 }

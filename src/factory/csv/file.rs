@@ -12,7 +12,7 @@ use super::{Recipe, serve};
 use crate::entry::EntryType;
 use crate::error::{Error, Result};
 use crate::factory::OpenContext;
-use crate::format::{CsvText, TableSource, detect_temporal, open_table};
+use crate::format::{CsvText, TableSource, open_table};
 use crate::node::{DirEntry, File, Freshness, Match, Node, lookup, not_found};
 use crate::path::PondPath;
 
@@ -108,15 +108,8 @@ impl File for CsvFile {
 
     async fn table(&self, session: &dyn Session) -> Result<Arc<dyn TableProvider>> {
         let source = self.source(Some(session)).await?;
-        let path = source.path.clone();
         let files = serve::serve(session, &self.cx, source, &self.recipe.how).await?;
-        let table = open_table(session, files).await?;
-        if self.recipe.how.target_type == EntryType::FileSeries {
-            let wanted = self.recipe.how.temporal_column.as_deref();
-            detect_temporal(&table.schema(), wanted)
-                .map_err(|error| error.context(format!("'{path}'")))?;
-        }
-        Ok(table)
+        open_table(session, files).await
     }
 
     async fn table_sources(&self, session: &dyn Session) -> Result<Option<Vec<TableSource>>> {

@@ -115,7 +115,9 @@ pub(crate) fn reading_options(given: Vec<(String, Value)>) -> Result<(CsvOptions
 impl Reading {
     /// Returns the source of a text as what its user says of it.
     fn text(&self, source: TableSource) -> Result<TableSource> {
-        as_text(source, &self.options, self.temporal_column.as_deref())
+        let is_series = self.target_type == EntryType::FileSeries;
+        let default = is_series.then_some("timestamp");
+        as_text(source, &self.options, self.temporal_column.as_deref().or(default))
     }
 }
 

@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::factory::OpenContext;
 use crate::format::{
     AfterReading, Converted, CsvOptions, CsvText, Dialect, Layout, Passed, TableFormat,
-    TableSource, Temporal, TimestampFormat, unsettled_for,
+    TableSource, Temporal, TimestampFormat, detect_temporal, unsettled_for,
 };
 use crate::keep::Upkeep;
 use crate::node::{self, Freshness};
@@ -59,12 +59,12 @@ pub(super) async fn serve(
 ) -> Result<Vec<TableSource>> {
     let source = how.text(source)?;
     if cx.cache.dir().is_none() {
+        check_time(&CsvText::open(session, source.clone())?, how).await?;
         return Ok(vec![source]);
     }
-    let key = key_of(&source, how);
+    let key = key_of(&source, how)?;
     if let Some(conversion) = current(cx, &key, &source, how) {
-        cx.cache.used(&key);
-        return cx.cache.conversion_sources(&conversion, &source.path);
+        return files_of(cx, &key, &conversion, source);
     }
     let text = CsvText::open(session, source.clone())?;
     let comes_later = match how.convert {
@@ -76,15 +76,47 @@ pub(super) async fn serve(
         }
     };
     if comes_later {
+        check_time(&text, how).await?;
         return Ok(vec![put_off(cx, text, how, key)]);
     }
-    match kept(cx, &text, how, &key).await {
-        Ok(Some(conversion)) => {
-            cx.cache.used(&key);
-            cx.cache.conversion_sources(&conversion, &source.path)
+    match kept(cx, &text, how, &key).await? {
+        Some(conversion) => files_of(cx, &key, &conversion, source),
+        None => {
+            check_time(&text, how).await?;
+            Ok(vec![source])
         }
-        Ok(None) => Ok(vec![source]),
-        Err(error) => Err(error),
+    }
+}
+
+/// Returns the files of a conversion; the text itself if that has no rows, but perhaps columns.
+fn files_of(
+    cx: &OpenContext,
+    key: &str,
+    conversion: &Conversion,
+    source: TableSource,
+) -> Result<Vec<TableSource>> {
+    cx.cache.used(key);
+    match conversion.files.is_empty() {
+        true => Ok(vec![source]),
+        false => {
+            let files = cx.cache.conversion_sources(conversion, &source.path)?;
+            let text = Some(Arc::new(source));
+            Ok(files.into_iter().map(|file| TableSource { text: text.clone(), ..file }).collect())
+        }
+    }
+}
+
+/// Checks that a text that is read as it is has what a series is to be ordered by.
+async fn check_time(text: &CsvText, how: &Reading) -> Result<()> {
+    if how.target_type != EntryType::FileSeries {
+        return Ok(());
+    }
+    let layout = text.layout().await?;
+    match detect_temporal(&layout.schema(), how.temporal_column.as_deref()) {
+        Err(error) if !layout.has_no_values() => {
+            Err(error.context(format!("'{}'", text.source().path)))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -146,7 +178,7 @@ pub(super) async fn freshness(
         return Ok(Freshness::Live);
     }
     let source = how.text(source.clone())?;
-    let key = key_of(&source, how);
+    let key = key_of(&source, how)?;
     Ok(Freshness::Converted(if current(cx, &key, &source, how).is_some() {
         node::Conversion::Cached
     } else if cx.cache.kept_conversion(&key).is_some() {
@@ -168,7 +200,7 @@ pub(super) async fn properties(
     how: &Reading,
 ) -> Result<Vec<(&'static str, String)>> {
     let source = how.text(source.clone())?;
-    let kept = current(cx, &key_of(&source, how), &source, how);
+    let kept = current(cx, &key_of(&source, how)?, &source, how);
     let layout = match &kept {
         Some(kept) => Arc::new(kept.layout.clone()),
         None => CsvText::open(session, source)?.layout().await?,
@@ -199,7 +231,7 @@ pub(super) async fn renew(
     how: &Reading,
 ) -> Result<()> {
     let source = how.text(source)?;
-    let key = key_of(&source, how);
+    let key = key_of(&source, how)?;
     let text = CsvText::open(session, source)?;
     match convert(cx, &text, how, &key, true).await {
         Ok(_) => Ok(()),
@@ -228,8 +260,15 @@ pub(crate) fn as_text(
     Ok(TableSource { format: TableFormat::Csv(Arc::new(options)), ..source })
 }
 
-fn key_of(source: &TableSource, how: &Reading) -> String {
-    conversion_key(source, &how.options, how.temporal_column.as_deref(), how.target_type)
+/// Returns what the conversion of a text is kept under: two names for one content may say different
+/// things of it.
+fn key_of(source: &TableSource, how: &Reading) -> Result<String> {
+    match &source.format {
+        TableFormat::Csv(options) => {
+            Ok(conversion_key(source, options, how.temporal_column.as_deref(), how.target_type))
+        }
+        _ => Err(Error::unsupported(format!("'{}' is no CSV", source.path))),
+    }
 }
 
 /// Returns the conversion that serves.

@@ -528,6 +528,7 @@ impl HostFile {
             inline: None,
             immutable: false,
             after: None,
+            text: None,
         })
     }
 }

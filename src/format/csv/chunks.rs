@@ -70,6 +70,8 @@ pub(super) struct Chunks {
     lines: u64,
     has_header: bool,
     is_begun: bool,
+    /// Whether the header has been passed.
+    is_passed: bool,
     /// Whether the last chunk ended with a line end.
     is_ended: bool,
     /// What tells the part that was passed from any other, where that is asked for.
@@ -113,6 +115,7 @@ impl Chunks {
             lines: 0,
             has_header: dialect.has_header,
             is_begun: false,
+            is_passed: false,
             is_ended: true,
             hasher: None,
         })
@@ -177,7 +180,9 @@ impl Chunks {
             }
             let end = match is_last {
                 true => Some(window.len()),
-                false => self.scanner.last_end(&window[..]),
+                false if self.is_begun => self.scanner.last_end(&window[..]),
+                // Comments come before the header only.
+                false => self.header.last_end(&window[..]),
             };
             if let Some(end) = end {
                 let bytes = self.take(&window, end);
@@ -188,8 +193,12 @@ impl Chunks {
                 let mut chunk = Chunk { at: 0, line: self.lines + 1, bytes };
                 self.lines += count_lines(&chunk.bytes);
                 if !self.is_begun {
-                    self.is_begun = true;
                     chunk.at = self.first_record(&chunk.bytes);
+                    self.is_begun = self.is_passed || chunk.at < chunk.bytes.len();
+                    if !self.is_begun && !is_last {
+                        continue;
+                    }
+                    self.is_begun = true;
                 }
                 return Ok(Next::Records(chunk));
             }
@@ -245,7 +254,7 @@ impl Chunks {
     }
 
     /// Returns where the first record that is not the header starts.
-    fn first_record(&self, bytes: &[u8]) -> usize {
+    fn first_record(&mut self, bytes: &[u8]) -> usize {
         let mut start = if bytes.starts_with(BOM) { BOM.len() } else { 0 };
         loop {
             let blank = bytes[start..].iter().take_while(|byte| matches!(byte, b'\n' | b'\r'));
@@ -255,9 +264,10 @@ impl Chunks {
             }
             start = next;
         }
-        if !self.has_header {
+        if !self.has_header || self.is_passed || start == bytes.len() {
             return start;
         }
+        self.is_passed = true;
         let end = self.header.index(bytes, start, 1, &mut Index::default(), &mut Vec::new());
         end.unwrap_or(bytes.len())
     }

@@ -137,10 +137,18 @@ impl Conversion<'_> {
             Temporal::Series(wanted) => {
                 let path = &self.source.path;
                 let found = detect_temporal(&schema, wanted.as_deref());
-                Some(found.map_err(|error| error.context(format!("'{path}'")))?)
+                match found.map_err(|error| error.context(format!("'{path}'"))) {
+                    // No rows are in any order.
+                    Err(_) if self.layout.has_no_values() => None,
+                    found => Some(found?),
+                }
             }
         };
         let mut facts = FactsBuilder::new(&schema, temporal.as_deref())?;
+        if schema.fields().is_empty() {
+            let (layout, facts) = (self.layout.clone(), facts.finish()?);
+            return Ok((file, Converted { layout, facts, rows: 0, rejected: 0, passed: None }));
+        }
         let (mut writer, groups) = write::row_group_writer(&schema, facts.schema(), file)?;
         let wanted = (0..self.layout.columns.len()).collect();
         let job = Arc::new(Job {

@@ -11,7 +11,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::physical_plan::PhysicalExpr;
 
 use super::chunks::{Chunk, RECORD_BYTES_MAX, TooLong, count_lines};
-use super::kinds::{Classifier, Kinds};
+use super::kinds::Classifier;
 use super::options::{Layout, OnError, Reject};
 use super::records::{Fault, Index, Misfit, Scanner};
 use super::scan::meets;
@@ -50,7 +50,6 @@ pub(super) enum Stop {
     /// A column whose type was detected has a value of another kind.
     Widen {
         column: usize,
-        kinds: Kinds,
         line: u64,
         value: String,
     },
@@ -76,9 +75,8 @@ impl Stop {
                      of the values before",
                     reading.path
                 ))
-                .with_hint(
-                    "run the statement again: the column is read with a wider type from now on",
-                )
+                .with_hint("run the statement again: the column is read with a wider type now")
+                .passing()
             }
         }
     }
@@ -276,7 +274,7 @@ impl Decoder {
     ) -> Result<Refused, Stop> {
         let layout = &self.reading.layout;
         let mut refused = Refused { rows: Vec::new(), of: self.index.rows() };
-        for Misplaced { row, column: place, kinds } in misplaced {
+        for Misplaced { row, column: place, .. } in misplaced {
             let column = &layout.columns[*place];
             let start = self.index.start(*row);
             let shown = || {
@@ -287,7 +285,7 @@ impl Decoder {
             if layout.on_error == OnError::Fail {
                 let (line, value) = (lines.line(start), shown());
                 if layout.widens && !column.is_declared {
-                    return Err(Stop::Widen { column: *place, kinds: *kinds, line, value });
+                    return Err(Stop::Widen { column: *place, line, value });
                 }
                 let (path, name) = (&self.reading.path, &column.name);
                 let data_type = &column.data_type;

@@ -49,7 +49,7 @@ pub use options::{
 /// How much of a text tells how it is to be read: all of a text that is no longer.
 const SAMPLE_BYTES: usize = 256 * 1024;
 /// Bytes of a text that is read for its rejects that are taken at once.
-const REREAD_BYTES: usize = 2 * 1024 * 1024;
+const REREAD_BYTES: usize = 256 * 1024;
 /// So many bytes tell compression and encoding.
 const MAGIC_BYTES: u64 = 8;
 
@@ -185,13 +185,21 @@ fn widen_column(column: &mut CsvColumn, kinds: Kinds) {
     column.data_type = decide(seen);
 }
 
-/// Remembers that a column of a text has values of these kinds, too.
-fn remember_wider(source: &TableSource, layout: &Layout, column: usize, kinds: Kinds) {
+/// Remembers what all of a text has shown of its columns.
+fn remember_wider(source: &TableSource, seen: &Layout) {
     text::remember(source, |learnt| {
+        if let TableFormat::Csv(options) = &source.format
+            && learnt.layout_of(options).is_none()
+        {
+            learnt.set_layout(options, &Arc::new(seen.clone()));
+        }
         for (_, known) in &mut learnt.layouts {
-            if known.dialect == layout.dialect && known.columns.len() == layout.columns.len() {
+            if known.dialect == seen.dialect && known.columns.len() == seen.columns.len() {
                 let mut wider = known.as_ref().clone();
-                widen_column(&mut wider.columns[column], kinds);
+                for (column, seen) in wider.columns.iter_mut().zip(&seen.columns) {
+                    widen_column(column, Kinds::from_bits(seen.seen));
+                }
+                wider.is_whole = true;
                 *known = Arc::new(wider);
             }
         }
@@ -231,6 +239,19 @@ impl CsvText {
     pub async fn layout(&self) -> Result<Arc<Layout>> {
         let source = &self.source;
         watch::isolate(&source.path, open(&self.store, source, &self.options)).await
+    }
+
+    /// Looks at all of it, if only its beginning was looked at.
+    ///
+    /// # Errors
+    /// What is wrong with the text; what the store says.
+    pub async fn look_through(&self) -> Result<()> {
+        let layout = self.layout().await?;
+        if !layout.is_whole && layout.widens {
+            let wide = convert::widen(&self.store, &self.source, &layout).await?;
+            text::remember(&self.source, |learnt| learnt.set_layout(&self.options, &wide));
+        }
+        Ok(())
     }
 
     /// Converts the text, or what comes behind a part of it that was converted as `from` tells, into a

@@ -174,6 +174,11 @@ pub struct CsvColumn {
 }
 
 impl CsvColumn {
+    /// Whether a whole number was seen that no float holds.
+    pub(crate) fn has_big_integers(&self) -> bool {
+        !self.is_declared && Kinds::from_bits(self.seen).meets(Kinds::BIG)
+    }
+
     /// Whether no value told its type.
     pub fn is_blank(&self) -> bool {
         !self.is_declared && Kinds::from_bits(self.seen).is_within(Kinds::NULL)
@@ -181,6 +186,12 @@ impl CsvColumn {
 }
 
 impl Layout {
+    /// Whether there is no value in all of the text, so that nothing is known of the columns but their
+    /// names.
+    pub fn has_no_values(&self) -> bool {
+        self.is_whole && self.columns.iter().all(CsvColumn::is_blank)
+    }
+
     /// Returns the columns with the types that were seen: none of a column without values, which goes
     /// with any.
     pub(crate) fn schema_seen(&self) -> SchemaRef {

@@ -156,9 +156,10 @@ impl Scanner {
                                 }
                                 closed
                             }
+                            // The record ends with its line: a stray quote takes no other along.
                             None => {
                                 rows.torn = Some(Fault::Unclosed);
-                                text.len()
+                                at + 1
                             }
                         };
                         // What is behind the quote is not at the start of a value.

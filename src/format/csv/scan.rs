@@ -33,11 +33,12 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayFormatType, PhysicalExpr};
 use datafusion_datasource::source::{DataSource, OpenArgs};
 use futures::stream;
-use object_store::ObjectStoreExt;
+use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::sync::Mutex;
 
 use super::super::{TableSource, WatchedStore, watch};
 use super::chunks::{Chunks, Next};
+use super::convert;
 use super::decode::{Decoder, Reading, Rejects, Stop};
 use super::options::Layout;
 use crate::error::{Error, Result};
@@ -150,6 +151,8 @@ struct Partition {
     left: usize,
     metrics: BaselineMetrics,
     bytes: Count,
+    /// Whether a column must have a wider type.
+    widens: bool,
 }
 
 impl Partition {
@@ -176,7 +179,15 @@ impl Partition {
                 let _timer = time.timer();
                 let path = &files[at].source.path;
                 let read = async { self.read(at, &files[at], &chunk) };
-                watch::isolate(path, read).await?;
+                let read = watch::isolate(path, read).await;
+                if self.widens {
+                    // All of the text tells at once what else it has.
+                    let file = &files[at];
+                    let store: Arc<dyn ObjectStore> = Arc::new(file.store.clone());
+                    let wide = convert::widen(&store, &file.source, &file.layout).await?;
+                    super::remember_wider(&file.source, &wide);
+                }
+                read?;
             }
         }
     }
@@ -214,9 +225,7 @@ impl Partition {
                 Ok(())
             }
             Err(stop) => {
-                if let Stop::Widen { column, kinds, .. } = &stop {
-                    super::remember_wider(&file.source, &file.layout, *column, *kinds);
-                }
+                self.widens = matches!(stop, Stop::Widen { .. });
                 Err(stop.into_error(decoder.reading()))
             }
         }
@@ -306,6 +315,7 @@ impl DataSource for CsvScan {
             left: self.limit.unwrap_or(usize::MAX),
             metrics: BaselineMetrics::new(&self.metrics, args.partition),
             bytes: MetricBuilder::new(&self.metrics).counter("bytes_scanned", args.partition),
+            widens: false,
             scan: self.clone(),
         };
         let batches = stream::try_unfold(partition, Partition::next);

@@ -232,9 +232,13 @@ impl<'a> Values<'a> {
 
     fn dates(&self, misplaced: &mut Vec<Misplaced>) -> ArrayRef {
         let format = self.classifier.format();
+        let by_format = format.is_some()
+            && (self.column.is_declared
+                || Kinds::from_bits(self.column.seen).meets(Kinds::FORMATTED));
         let short = |text: &[u8]| if format.is_some() { None } else { times::date(text) };
         let long = |text: &str| match format.and_then(|format| format.parse(text.as_bytes())) {
             Some((seconds, _)) => i32::try_from(seconds.div_euclid(86_400)).ok(),
+            None if by_format => None,
             None => times::date(text.as_bytes()),
         };
         self.numbers::<Date32Type>(misplaced, short, long)
@@ -257,11 +261,18 @@ impl<'a> Values<'a> {
             (units * 1_000_000 == micros * fraction).then_some(())?;
             seconds.checked_mul(per_second)?.checked_add(units * (per_second / fraction))
         };
+        // One of the two ways throughout: what is a day in one may be a month in the other.
+        let by_format = format.is_some()
+            && (self.column.is_declared
+                || Kinds::from_bits(self.column.seen).meets(Kinds::FORMATTED));
         let long = |text: &str| {
             if let Some((seconds, nanos)) = format.and_then(|format| format.parse(text.as_bytes()))
             {
                 let nanos = u32::try_from(nanos).ok()?;
                 return Timestamp { seconds, nanos, is_zoned }.in_units(per_second);
+            }
+            if by_format {
+                return None;
             }
             // A zone is not dropped from a time without one; one that is missing is UTC.
             let time = times::timestamp(text.as_bytes())?;

@@ -33,7 +33,7 @@
 //!    opened by its factory, and what is below is the factory's business.
 //! 4. The [`node::File`] at the end says where its bytes are ([`node::File::table_sources`]), and
 //!    [`format::open_table`] makes them a table that lowers to DataFusion's own scan operator, so every
-//!    pushdown of the engine works.
+//!    pushdown of the engine works; CSV is a source of ours below that operator.
 //! 5. The plan runs; its batches stream to the caller, who may be `output`.
 //!
 //! # The life of a write

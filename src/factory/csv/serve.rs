@@ -3,8 +3,8 @@
 //!
 //! A text is converted when its rows are first wanted, by one of all the statements and processes that
 //! want them while the others wait. A small text that is a table is read as it is at first, and
-//! converted when that is done, and so is any of a node with `convert = 'later'`. A conversion serves as long as the text is what it was and
-//! `cache_ttl` has not passed. Where a conversion cannot be kept, as in a pond in memory or on a disk
+//! converted when that is done, and so is any of a node with `convert = 'later'`. A conversion serves as
+//! long as the text is what it was and `cache_ttl` has not passed. Where a conversion cannot be kept, as in a pond in memory or on a disk
 //! that is full, rows come from the text, and the pond's status says why.
 //!
 //! A text of the host is known by its times. They pass in steps, so a text that was changed within the

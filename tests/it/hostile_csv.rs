@@ -160,7 +160,7 @@ const CASES: &[(&[u8], &str, Is)] = &[
     (b"a,b\nx,1\ny\xff,\xff\n", "on_error = 'null'", Rows("x,1;NULL,NULL", &[3, 3])),
     // Quotes.
     (b"a,b\n1,\"x\n2,y\n", "quote = '\"'", Error(&["line 2", "never closed"])),
-    (b"a,b\n0,z\n1,\"x\n2,y\n", "quote = '\"', on_error = 'skip'", Rows("0,z", &[3])),
+    (b"a,b\n0,z\n1,\"x\n2,y\n", "quote = '\"', on_error = 'skip'", Rows("0,z;2,y", &[3])),
     (b"a,b\n1,\"x\"y\n2,z\n", "quote = '\"'", Error(&["line 2", "behind a closing quote"])),
     (b"a,b\n1,\"x\"y\n2,z\n", "quote = '\"', on_error = 'skip'", Rows("2,z", &[2])),
     (b"a,b\n1,\"x\"y\n2,z\n", "quote = '\"', on_error = 'null'", Rows("1,NULL;2,z", &[2])),
@@ -338,7 +338,10 @@ impl Rules {
         }
         let (mut value, mut at) = (Vec::new(), start + 1);
         loop {
-            let Some(byte) = text.get(at).copied() else { return (None, text.len(), false) };
+            let Some(byte) = text.get(at).copied() else {
+                // It is never closed: the record ends with its line.
+                return (None, to_end(start + 1), false);
+            };
             let next = text.get(at + 1).copied();
             if Some(byte) == self.escape
                 || (self.escape.is_none() && Some(byte) == self.quote && next == self.quote)
@@ -665,11 +668,7 @@ async fn what_comes_late_widens() {
         let name = format!("direct{number}.csv");
         both.write(&name, text.as_bytes());
         let query = format!("SELECT count(n), count(m), count(late) FROM '/host/{name}'");
-        for _ in 0..2 {
-            let error = read(pond, &query).await.unwrap_err();
-            assert!(error.to_string().contains(&format!("'/host/{name}': line 299993")), "{error}");
-            assert!(error.hint().unwrap().contains("again"));
-        }
+        // The query begins again, twice at most, before any row of it is out.
         assert_eq!(written(&read(pond, &query).await.unwrap()), "300001,300001,2");
     }
 

@@ -66,6 +66,16 @@ type FactsKey = (String, String, Option<String>);
 const MEMO_BYTES: usize = 16 * 1024 * 1024;
 
 impl KnownTable {
+    /// Whether a float holds every value of a column of whole numbers.
+    pub(super) fn is_exact_as_float(&self, place: usize) -> bool {
+        const EXACT_MAX: u64 = 1 << 53;
+        let column = &self.statistics.column_statistics[place];
+        [&column.min_value, &column.max_value].iter().all(|bound| {
+            matches!(bound, Precision::Exact(ScalarValue::Int64(bound))
+                if bound.is_none_or(|bound| bound.unsigned_abs() <= EXACT_MAX))
+        })
+    }
+
     /// Reads the facts of a row.
     ///
     /// # Errors

@@ -240,22 +240,32 @@ pub async fn open_table(
     if sources.is_empty() {
         return Err(Error::invalid("a table needs at least one file"));
     }
-    let are_known = sources.iter().all(|source| source.known.is_some());
-    if are_known {
-        let schemas = sources.iter().filter_map(|source| Some(&source.known.as_ref()?.schema));
-        if sources.iter().any(|source| source.text.is_some()) && !widen::agree(schemas) {
-            sources = into_texts(sources);
-        }
+    let known: Option<Vec<&KnownTable>> =
+        sources.iter().map(|source| source.known.as_deref()).collect();
+    if sources.iter().any(|source| source.text.is_some())
+        && known.is_some_and(|known| !known_agree(&known))
+    {
+        sources = into_texts(sources);
     }
     let stored_together =
         |source: &TableSource| source.known.is_some() && source.store_url == sources[0].store_url;
     if sources.iter().all(stored_together) {
         return Ok(Arc::new(StoredTable::new(sources)?));
     }
+    // A column without values has a type in Parquet, but none in the text.
+    let is_blank = |source: &TableSource| {
+        let known = source.known.as_deref()?;
+        let text = source.text.as_ref().filter(|_| stored::schema_seen(known) != known.schema)?;
+        Some(text.object.location.clone())
+    };
+    let blank: HashSet<_> = sources.iter().filter_map(is_blank).collect();
+    let (texts, others): (Vec<_>, Vec<_>) = sources.into_iter().partition(|source| {
+        source.text.as_ref().is_some_and(|text| blank.contains(&text.object.location))
+    });
+    let mut sources: Vec<TableSource> = into_texts(texts).into_iter().chain(others).collect();
     sources.sort_by(|a, b| a.path.cmp(&b.path));
     let mut files = open_files(session, sources).await?;
-    let disagree = |files: &[OpenedFile]| !widen::agree(files.iter().map(|file| &file.schema));
-    if files.iter().any(|file| file.source.text.is_some()) && disagree(&files) {
+    if files.iter().any(|file| file.source.text.is_some()) && !files_agree(&files) {
         let sources = files.into_iter().map(|file| file.source).collect();
         files = open_files(session, into_texts(sources)).await?;
     }
@@ -265,6 +275,31 @@ pub async fn open_table(
         guessed: file.is_guessed(),
     }))?;
     Ok(Arc::new(FileTable::new(with_all_digits(schema, &files), files)))
+}
+
+/// Whether types of conversions go together ([`widen::agree`]).
+fn known_agree(tables: &[&KnownTable]) -> bool {
+    let exact: Vec<_> = tables
+        .iter()
+        .map(|table| (stored::schema_seen(table), |place: usize| table.is_exact_as_float(place)))
+        .collect();
+    widen::agree(exact.iter().map(|(schema, is_exact)| widen::Made { schema, is_exact }))
+}
+
+/// Whether types of conversions and texts go together.
+fn files_agree(files: &[OpenedFile]) -> bool {
+    let exact: Vec<_> = files
+        .iter()
+        .map(|file| {
+            let is_exact = |place: usize| match (&file.kind, &file.source.known) {
+                (FileKind::Csv(layout), _) => !layout.columns[place].has_big_integers(),
+                (_, Some(known)) => known.is_exact_as_float(place),
+                _ => false,
+            };
+            (&file.schema, is_exact)
+        })
+        .collect();
+    widen::agree(exact.iter().map(|(schema, is_exact)| widen::Made { schema, is_exact }))
 }
 
 /// Learns the columns of many files.

@@ -271,7 +271,7 @@ impl TableProvider for StoredTable {
 }
 
 /// Returns the columns of a file; one of text that has no value has no type.
-fn schema_seen(known: &KnownTable) -> SchemaRef {
+pub(super) fn schema_seen(known: &KnownTable) -> SchemaRef {
     let rows = &known.statistics.num_rows;
     let columns = known.schema.fields().iter().zip(&known.statistics.column_statistics);
     let fields = columns.map(|(field, column)| {

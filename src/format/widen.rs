@@ -86,18 +86,40 @@ pub(super) fn unite<'a>(files: impl Iterator<Item = FileColumns<'a>>) -> Result<
     Ok(Arc::new(Schema::new(fields)))
 }
 
-/// Whether columns of one name have one type in all files, so that what is made of each file by itself is
-/// what is made of them together.
-pub(super) fn agree<'a>(schemas: impl Iterator<Item = &'a SchemaRef>) -> bool {
-    let mut types = std::collections::HashMap::new();
-    let mut last: Option<&SchemaRef> = None;
-    for schema in schemas {
-        if last.is_some_and(|last| Arc::ptr_eq(last, schema)) {
-            continue;
-        }
-        last = Some(schema);
-        for field in schema.fields() {
-            if *types.entry(field.name()).or_insert(field.data_type()) != field.data_type() {
+/// The columns of a file that may be read as what was made of it, or as text.
+pub(super) struct Made<'a> {
+    pub(super) schema: &'a SchemaRef,
+    /// Whether a float holds all whole numbers of a column.
+    pub(super) is_exact: &'a dyn Fn(usize) -> bool,
+}
+
+/// What was seen of a column by [`agree`].
+struct Agreed<'a> {
+    data_type: &'a DataType,
+    is_exact: bool,
+}
+
+/// Whether columns of one name have types that go together, so that what is made of each file by
+/// itself is what is made of them together: the same, or whole numbers and floats that hold them.
+pub(super) fn agree<'a>(files: impl Iterator<Item = Made<'a>>) -> bool {
+    let mut columns = std::collections::HashMap::<&str, Agreed>::new();
+    for file in files {
+        for (place, field) in file.schema.fields().iter().enumerate() {
+            let data_type = field.data_type();
+            // No value has told its type.
+            if data_type == &DataType::Null {
+                continue;
+            }
+            let is_exact = data_type != &DataType::Int64 || (file.is_exact)(place);
+            let agreed = columns.entry(field.name()).or_insert(Agreed { data_type, is_exact });
+            agreed.is_exact &= is_exact;
+            match (agreed.data_type, data_type) {
+                (ours, theirs) if ours == theirs => {}
+                (DataType::Int64, DataType::Float64) => agreed.data_type = data_type,
+                (DataType::Float64, DataType::Int64) => {}
+                _ => return false,
+            }
+            if agreed.data_type == &DataType::Float64 && !agreed.is_exact {
                 return false;
             }
         }

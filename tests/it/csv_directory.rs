@@ -371,3 +371,57 @@ async fn a_pond_in_memory_reads_them() {
     let output = pond.sql("SELECT x FROM '/t/a.table'").await.unwrap();
     assert_eq!(output.collect().await.unwrap()[0].num_rows(), 1);
 }
+
+/// What many files show together is the same before and after they are converted, whatever types each
+/// of them has by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn types_are_united_as_those_of_the_texts() {
+    let world = World::new().await;
+    world.write("a.csv", "k,n,m,b\n1,1,true,\n");
+    world.write("b.csv", "k,n,m,b\n2,2.5,5,7\n");
+    world.write("c.csv", "k,n\n3,+4\n");
+    world.write("empty.csv", "");
+    world.write("header.csv", "k,n,m,b\n");
+    world.ask("CREATE NODE '/t' FACTORY csv_directory WITH (source_pattern = '/host/*.csv')").await;
+    let all = "SELECT concat_ws('|', k, n, m, b) FROM '/t/*.table' ORDER BY k";
+    let first = world.list(all).await;
+    assert_eq!(first, ["1|1.0|true", "2|2.5|5|7", "3|4.0"]);
+    assert_eq!(world.list(all).await, first);
+    for one in ["empty", "header"] {
+        for _ in 0..2 {
+            assert_eq!(world.list(&format!("SELECT count(*) FROM '/t/{one}.table'")).await, ["0"]);
+        }
+    }
+    // Whole numbers and floats go together as they are; a float does not hold all of these.
+    world.write("b.csv", "k,n\n2,2.5\n");
+    world.write("a.csv", "k,n\n1,1\n");
+    let numbers = "SELECT n FROM '/t/*.table' ORDER BY k";
+    for _ in 0..2 {
+        assert_eq!(world.list(numbers).await, ["1.0", "2.5", "4.0"]);
+    }
+    let plan = world.ask("EXPLAIN SELECT n FROM '/t/*.table'").await;
+    assert!(!plan.contains("csv=[/host/a.csv"), "{plan}");
+    world.write("a.csv", "k,n\n1,9007199254740993\n");
+    for _ in 0..2 {
+        assert_eq!(world.list(numbers).await, ["9007199254740993", "2.5", "+4"]);
+    }
+}
+
+/// An option that is none is not one that is left to be detected, and the name of a file tells of it
+/// whatever other file has the same content.
+#[tokio::test(flavor = "multi_thread")]
+async fn conversions_are_of_the_very_options() {
+    let world = World::new().await;
+    world.write("c.csv", "# made\na,b\n1,2\n");
+    let one = "CREATE NODE '/k1.table' FACTORY csv_to_parquet WITH (source = '/host/c.csv', comment = 'none', on_error = 'skip')";
+    world.ask(one).await;
+    let two = "CREATE NODE '/k2.table' FACTORY csv_to_parquet WITH (source = '/host/c.csv', on_error = 'skip')";
+    world.ask(two).await;
+    let columns = "SELECT column_name FROM information_schema.columns WHERE table_name = ";
+    for _ in 0..2 {
+        world.ask("SELECT * FROM '/k1.table'").await;
+        assert_eq!(world.list(&format!("{columns} 'k1.table'")).await, ["# made"]);
+        world.ask("SELECT * FROM '/k2.table'").await;
+        assert_eq!(world.list(&format!("{columns} 'k2.table'")).await, ["a", "b"]);
+    }
+}

@@ -173,6 +173,9 @@ impl Partition {
             let Some((at, next)) = self.queue.next(&files, self.step).await? else {
                 return Ok(None);
             };
+            // Whoever waits for the next chunk was woken on this thread, and no other one takes it on
+            // until this task stands back.
+            tokio::task::yield_now().await;
             if let Next::Records(chunk) = next {
                 self.bytes.add(chunk.bytes.len());
                 let time = self.metrics.elapsed_compute().clone();

@@ -319,14 +319,22 @@ impl ListingFilter {
 
     /// Returns whether each row of a batch of these columns meets the condition.
     pub fn evaluate(&self, batch: &RecordBatch) -> Result<BooleanArray> {
-        let mask = self.condition.evaluate(batch)?.into_array(batch.num_rows())?;
-        let mask = mask.as_boolean();
-        // Null is not true.
-        Ok(match mask.null_count() {
-            0 => mask.clone(),
-            _ => prep_null_mask_filter(mask),
-        })
+        meets(&self.condition, batch)
     }
+}
+
+/// Returns whether each row of a batch meets a condition over its columns.
+pub(crate) fn meets(
+    condition: &Arc<dyn PhysicalExpr>,
+    batch: &RecordBatch,
+) -> Result<BooleanArray> {
+    let mask = condition.evaluate(batch)?.into_array(batch.num_rows())?;
+    let mask = mask.as_boolean();
+    // Null is not true.
+    Ok(match mask.null_count() {
+        0 => mask.clone(),
+        _ => prep_null_mask_filter(mask),
+    })
 }
 
 impl std::fmt::Display for ListingFilter {

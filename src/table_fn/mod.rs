@@ -35,9 +35,10 @@ pub(crate) use self::planner::FromPlanner;
 pub use self::pond_diff::diff_batch;
 pub use self::pond_log::log_batch;
 use crate::catalog::Binding;
-use crate::error::Result;
-use crate::node::Directory;
-use crate::path::PondPath;
+use crate::error::{Error, Result};
+use crate::glob::Glob;
+use crate::node::{Directory, File, ListFields, Match, Node, find_files, lookup, resolve};
+use crate::path::{PondPath, is_glob};
 use crate::tree::past::InTime;
 
 /// Gives what a statement reads.
@@ -85,6 +86,35 @@ impl RootSource for Binding {
         let place = self.in_time(path).await?;
         Ok(place.at.is_some().then_some(place))
     }
+}
+
+/// What a path that is given to a function names.
+pub(crate) enum FilesAt {
+    /// A file.
+    One(Arc<dyn File>),
+    /// What a glob matches, in the tree with this root.
+    Matches { root: Arc<dyn Directory>, found: Vec<Match> },
+}
+
+/// Finds the files that a function is about; `example` calls it with those of a directory.
+pub(crate) async fn files_at(binding: &Binding, path: &PondPath, example: &str) -> Result<FilesAt> {
+    let place = binding.in_time(path).await?;
+    match lookup(&place.root, &place.path).await? {
+        Some(Node::File(file)) => return Ok(FilesAt::One(file)),
+        Some(_) => {
+            return Err(Error::invalid(format!("'{path}' is a directory"))
+                .with_hint(format!("name its files: {example}")));
+        }
+        None if !is_glob(place.path.as_str()) => return Err(place.not_found().await),
+        None => {}
+    }
+    let glob = Glob::parse(place.path.as_str())?;
+    let base = glob.base();
+    let Node::Directory(directory) = resolve(&place.root, &base).await? else {
+        return Err(Error::invalid(format!("'{base}' is not a directory")));
+    };
+    let found = find_files(&glob, directory, ListFields::NAMES).await?;
+    Ok(FilesAt::Matches { root: place.root, found })
 }
 
 /// Every function of ours.

@@ -22,12 +22,12 @@ use futures::stream;
 use tokio::sync::mpsc;
 
 use super::arguments::{Arguments, Signature};
+use super::{FilesAt, files_at};
 use crate::catalog::Binding;
 use crate::error::{Error, Result};
 use crate::format::{CsvText, OnError, Reject};
-use crate::glob::Glob;
-use crate::node::{ListFields, Node, find_files, lookup, resolve};
-use crate::path::{PondPath, is_glob};
+use crate::node::Node;
+use crate::path::PondPath;
 
 const PATH: &str = "path";
 /// Batches that wait for their reader.
@@ -103,27 +103,17 @@ async fn texts(
     path: &PondPath,
     session: &dyn Session,
 ) -> Result<Vec<CsvText>> {
-    let place = binding.in_time(path).await?;
+    let example = format!("rejects('{}')", path.child("*"));
     let mut files = Vec::new();
-    match lookup(&place.root, &place.path).await? {
-        Some(Node::File(file)) => files.push(file),
-        Some(_) => {
-            return Err(Error::invalid(format!("'{path}' is a directory"))
-                .with_hint(format!("name its files: rejects('{}')", path.child("*"))));
-        }
-        None if is_glob(place.path.as_str()) => {
-            let glob = Glob::parse(place.path.as_str())?;
-            let base = glob.base();
-            let Node::Directory(directory) = resolve(&place.root, &base).await? else {
-                return Err(Error::invalid(format!("'{base}' is not a directory")));
-            };
-            for found in find_files(&glob, directory, ListFields::NAMES).await? {
-                if let Some(Node::File(file)) = found.open(&place.root).await? {
+    match files_at(binding, path, &example).await? {
+        FilesAt::One(file) => files.push(file),
+        FilesAt::Matches { root, found } => {
+            for found in found {
+                if let Some(Node::File(file)) = found.open(&root).await? {
                     files.push(file);
                 }
             }
         }
-        None => return Err(place.not_found().await),
     }
     let mut texts = Vec::with_capacity(files.len());
     for file in files {

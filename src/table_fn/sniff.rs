@@ -17,15 +17,15 @@ use futures::stream::{self, StreamExt};
 
 use super::arguments::{Arguments, Signature};
 use super::rows::Rows;
+use super::{FilesAt, files_at};
 use crate::catalog::Binding;
 use crate::error::{Error, Result};
 use crate::factory::csv::{as_text, reading_options};
 use crate::format::{
     Compression, CsvColumn, CsvOptions, CsvText, Dialect, Encoding, Layout, TimestampFormat,
 };
-use crate::glob::Glob;
-use crate::node::{File, ListFields, Match, Node, find_files, lookup, resolve};
-use crate::path::{PondPath, is_glob};
+use crate::node::{File, Match, Node};
+use crate::path::PondPath;
 use crate::sql::sql_type;
 
 /// How many files are looked at together.
@@ -91,26 +91,15 @@ struct Sniffed {
 
 async fn sniff(binding: &Arc<Binding>, path: &PondPath, how: &How) -> Result<Vec<Sniffed>> {
     let session = binding.engine()?;
-    let place = binding.in_time(path).await?;
-    match lookup(&place.root, &place.path).await? {
-        Some(Node::File(file)) => {
+    let example = format!("sniff('{}')", path.child("*.csv"));
+    let (root, found) = match files_at(binding, path, &example).await? {
+        FilesAt::One(file) => {
             let layout = sniff_file(&session, path, file.as_ref(), how).await?;
             return Ok(vec![Sniffed { path: path.clone(), layout: Ok(layout) }]);
         }
-        Some(_) => {
-            return Err(Error::invalid(format!("'{path}' is a directory"))
-                .with_hint(format!("name its files: sniff('{}')", path.child("*.csv"))));
-        }
-        None if !is_glob(place.path.as_str()) => return Err(place.not_found().await),
-        None => {}
-    }
-    let glob = Glob::parse(place.path.as_str())?;
-    let base = glob.base();
-    let Node::Directory(directory) = resolve(&place.root, &base).await? else {
-        return Err(Error::invalid(format!("'{base}' is not a directory")));
+        FilesAt::Matches { root, found } => (root, found),
     };
-    let found = find_files(&glob, directory, ListFields::NAMES).await?;
-    let (session, root) = (&session, &place.root);
+    let (session, root) = (&session, &root);
     let sniff_one = |found: Match| async move {
         let layout = match found.open(root).await {
             Ok(Some(Node::File(file))) => {

@@ -354,18 +354,8 @@ async fn only_what_was_touched_is_converted_again() {
     assert_eq!(seen.lock().unwrap().len(), 0);
 }
 
-/// The second access, in a process of its own, opens the text, and reads no byte of it.
-#[test]
-fn the_second_access_reads_no_byte_of_csv() {
-    if Command::new("strace").arg("--version").output().is_err() {
-        println!("skipped: there is no strace");
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let at = dir.path().canonicalize().unwrap();
-    std::fs::create_dir(at.join("host")).unwrap();
-    let rows: String = (0..1000).map(|n| format!("{n},x\n")).collect();
-    std::fs::write(at.join("host/watched.csv"), format!("n,s\n{rows}")).unwrap();
+/// Makes the pond `pond` in a directory, which shows its `host`, and the CSV files of that as `/t`.
+fn make_pond(at: &Path) {
     for arguments in [
         vec!["init", "pond"],
         vec![
@@ -381,9 +371,24 @@ fn the_second_access_reads_no_byte_of_csv() {
             "CREATE NODE '/t' FACTORY csv_directory WITH (source_pattern = '/host/*.csv', convert = 'first')",
         ],
     ] {
-        let output = run(&at, &arguments);
+        let output = run(at, &arguments);
         assert!(output.status.success(), "{arguments:?}: {output:?}");
     }
+}
+
+/// The second access, in a process of its own, opens the text, and reads no byte of it.
+#[test]
+fn the_second_access_reads_no_byte_of_csv() {
+    if Command::new("strace").arg("--version").output().is_err() {
+        println!("skipped: there is no strace");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().canonicalize().unwrap();
+    std::fs::create_dir(at.join("host")).unwrap();
+    let rows: String = (0..1000).map(|n| format!("{n},x\n")).collect();
+    std::fs::write(at.join("host/watched.csv"), format!("n,s\n{rows}")).unwrap();
+    make_pond(&at);
     let reads = || {
         let trace = at.join("trace");
         let traced = shell(&at);
@@ -422,24 +427,7 @@ fn two_processes_convert_once() {
     std::fs::create_dir(at.join("host")).unwrap();
     let rows: String = (0..60_000).map(|n| format!("{n},text {n}\n")).collect();
     std::fs::write(at.join("host/x.csv"), format!("n,s\n{rows}")).unwrap();
-    for arguments in [
-        vec!["init", "pond"],
-        vec![
-            "sql",
-            "--pond",
-            "pond",
-            "CREATE NODE '/host' FACTORY hostmount WITH (directory = 'host')",
-        ],
-        vec![
-            "sql",
-            "--pond",
-            "pond",
-            "CREATE NODE '/t' FACTORY csv_directory WITH (source_pattern = '/host/*.csv', convert = 'first')",
-        ],
-    ] {
-        let output = run(at, &arguments);
-        assert!(output.status.success(), "{arguments:?}: {output:?}");
-    }
+    make_pond(at);
     let query = ["sql", "--pond", "pond", "SELECT sum(n) FROM '/t/x.table'"];
     let children: Vec<_> = (0..4).map(|_| shell(at).args(query).spawn().unwrap()).collect();
     for child in children {

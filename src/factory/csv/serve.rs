@@ -88,7 +88,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Returns the files of a conversion; the text itself if that has no rows, but perhaps columns.
+/// Returns the files of a conversion.
 fn files_of(
     cx: &OpenContext,
     key: &str,
@@ -96,14 +96,9 @@ fn files_of(
     source: TableSource,
 ) -> Result<Vec<TableSource>> {
     cx.cache.used(key);
-    match conversion.files.is_empty() {
-        true => Ok(vec![source]),
-        false => {
-            let files = cx.cache.conversion_sources(conversion, &source.path)?;
-            let text = Some(Arc::new(source));
-            Ok(files.into_iter().map(|file| TableSource { text: text.clone(), ..file }).collect())
-        }
-    }
+    let files = cx.cache.conversion_sources(conversion, &source.path)?;
+    let text = Some(Arc::new(source));
+    Ok(files.into_iter().map(|file| TableSource { text: text.clone(), ..file }).collect())
 }
 
 /// Checks that a text that is read as it is has what a series is to be ordered by.

@@ -145,10 +145,6 @@ impl Conversion<'_> {
             }
         };
         let mut facts = FactsBuilder::new(&schema, temporal.as_deref())?;
-        if schema.fields().is_empty() {
-            let (layout, facts) = (self.layout.clone(), facts.finish()?);
-            return Ok((file, Converted { layout, facts, rows: 0, rejected: 0, passed: None }));
-        }
         let (mut writer, groups) = write::row_group_writer(&schema, facts.schema(), file)?;
         let wanted = (0..self.layout.columns.len()).collect();
         let job = Arc::new(Job {
@@ -166,26 +162,16 @@ impl Conversion<'_> {
             return Err(Error::invalid(format!("'{path}' did not only grow")).into());
         }
         let (mut rows, mut rejected) = (0, 0);
-        let mut work = VecDeque::new();
-        let mut is_ended = false;
-        loop {
-            while !is_ended && work.len() < workers() {
-                match chunks.next().await? {
-                    Next::Records(chunk) => {
-                        let job = job.clone();
-                        work.push_back(on_a_worker(move || job.encode(&chunk)).await);
-                    }
-                    Next::TooLong(_) => rejected += 1,
-                    Next::End => is_ended = true,
-                }
-                if let Some(position) = chunks.position() {
-                    (self.progress)(position);
-                }
+        let passed = |chunks: &Chunks| {
+            if let Some(position) = chunks.position() {
+                (self.progress)(position);
             }
-            let Some(first) = work.pop_front() else { break };
-            let part = joined(first.join().await.map(Ok))??;
+        };
+        let encode = move |chunk: &Chunk| job.encode(chunk);
+        let too_long = on_workers(&mut chunks, encode, passed, |part: Result<Part, Stop>| {
+            let part = part?;
             rejected += part.rejected;
-            let Some(group) = part.group else { continue };
+            let Some(group) = part.group else { return Ok(()) };
             rows += group.rows;
             facts.absorb(group.facts)?;
             let mut row_group = writer.next_row_group().map_err(write::engine)?;
@@ -193,7 +179,9 @@ impl Conversion<'_> {
                 chunk.append_to_row_group(&mut row_group).map_err(write::engine)?;
             }
             row_group.close().map_err(write::engine)?;
-        }
+            Ok::<_, Stop>(())
+        });
+        rejected += too_long.await?;
         let passed = chunks.passed();
         let file = writer.into_inner().map_err(write::engine)?;
         let layout = self.layout.clone();
@@ -300,6 +288,33 @@ async fn on_a_worker<T: Send + 'static>(
     })
 }
 
+/// Gives the chunks of a text to the workers, and what each of them becomes to `each`, in the order of the
+/// text. `passed` is told of each chunk that was taken. Returns how many records are too long.
+async fn on_workers<T: Send + 'static, E: From<Error>>(
+    chunks: &mut Chunks,
+    work: impl Fn(&Chunk) -> T + Clone + Send + 'static,
+    passed: impl Fn(&Chunks),
+    mut each: impl FnMut(T) -> Result<(), E>,
+) -> Result<u64, E> {
+    let mut begun = VecDeque::new();
+    let (mut too_long, mut is_ended) = (0, false);
+    loop {
+        while !is_ended && begun.len() < workers() {
+            match chunks.next().await? {
+                Next::Records(chunk) => {
+                    let work = work.clone();
+                    begun.push_back(on_a_worker(move || work(&chunk)).await);
+                }
+                Next::TooLong(_) => too_long += 1,
+                Next::End => is_ended = true,
+            }
+            passed(chunks);
+        }
+        let Some(first) = begun.pop_front() else { return Ok(too_long) };
+        each(joined(first.join().await.map(Ok))?)?;
+    }
+}
+
 /// Encodes one row group.
 struct Encoder<'a> {
     job: &'a Job,
@@ -363,23 +378,17 @@ pub(super) async fn widen(
     });
     let mut chunks = Chunks::new(store.clone(), source, layout, GROUP_BYTES_UNKNOWN)?;
     let mut seen = vec![Kinds::NONE; layout.columns.len()];
-    let mut work = VecDeque::new();
-    let mut is_ended = false;
-    loop {
-        while !is_ended && work.len() < workers() {
-            match chunks.next().await? {
-                Next::Records(chunk) => {
-                    let looking = looking.clone();
-                    work.push_back(on_a_worker(move || looking.look(&chunk)).await);
-                }
-                Next::TooLong(_) => {}
-                Next::End => is_ended = true,
-            }
-        }
-        let Some(first) = work.pop_front() else { break };
-        let kinds = joined(first.join().await.map(Ok))?;
-        seen.iter_mut().zip(kinds).for_each(|(all, seen)| *all |= seen);
-    }
+    let look = move |chunk: &Chunk| looking.look(chunk);
+    on_workers(
+        &mut chunks,
+        look,
+        |_| (),
+        |kinds: Vec<Kinds>| {
+            seen.iter_mut().zip(kinds).for_each(|(all, seen)| *all |= seen);
+            Ok::<_, Error>(())
+        },
+    )
+    .await?;
     let mut layout = layout.as_ref().clone();
     layout.is_whole = true;
     for (column, seen) in layout.columns.iter_mut().zip(seen) {

@@ -14,9 +14,9 @@ use super::chunks::{Chunk, RECORD_BYTES_MAX, TooLong, count_lines};
 use super::kinds::Classifier;
 use super::options::{Layout, OnError, Reject};
 use super::records::{Fault, Index, Misfit, Scanner};
-use super::scan::meets;
 use super::values::{Misplaced, Values};
 use crate::error::{Error, Result};
+use crate::node::meets;
 use crate::path::PondPath;
 
 /// Rows of a batch.

@@ -12,10 +12,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array,
-};
-use datafusion::arrow::compute::{cast, filter_record_batch, prep_null_mask_filter};
+use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use datafusion::arrow::compute::{cast, filter_record_batch};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::Statistics;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -42,6 +40,7 @@ use super::convert;
 use super::decode::{Decoder, Reading, Rejects, Stop};
 use super::options::Layout;
 use crate::error::{Error, Result};
+use crate::node::meets;
 use crate::path::PondPath;
 
 /// Bytes that a partition takes at once.
@@ -263,17 +262,6 @@ fn first_of(
     let alone = schema.project(&looked_at).ok()?;
     let filter = reassign_expr_columns(filter.clone(), &alone).ok()?;
     Some((columns, filter))
-}
-
-/// Returns which rows meet a filter.
-pub(super) fn meets(filter: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<BooleanArray> {
-    let mask = filter.evaluate(batch)?.into_array(batch.num_rows())?;
-    let mask = mask.as_boolean();
-    // Null is not true.
-    Ok(match mask.null_count() {
-        0 => mask.clone(),
-        _ => prep_null_mask_filter(mask),
-    })
 }
 
 /// Gives rows the columns that are wanted: cast where types differ, null where they are missing.

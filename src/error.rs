@@ -6,6 +6,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::ops::Range;
 
 use datafusion::error::DataFusionError;
 
@@ -27,17 +28,97 @@ pub enum ErrorKind {
     Invalid,
     /// The request is well-formed, but does not apply to this kind of node.
     Unsupported,
+    /// A policy of the session does not allow it.
+    Refused,
     /// The host refused access.
     PermissionDenied,
     /// Stored bytes are not what was written.
     Corrupt,
+    /// A limit of memory, time or room is reached.
+    Limit,
+    /// It was given up before its end.
+    Cancelled,
     /// Input or output failed.
     Io,
     /// The query engine reported an error.
     Engine,
 }
 
-/// An error: a kind, a message that names the object, perhaps a hint and a source.
+impl ErrorKind {
+    /// Returns the kind's name, which never changes: `not_found`, `already_exists`, …
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::AlreadyExists => "already_exists",
+            Self::Conflict => "conflict",
+            Self::ReadOnly => "read_only",
+            Self::Invalid => "invalid",
+            Self::Unsupported => "unsupported",
+            Self::Refused => "refused",
+            Self::PermissionDenied => "permission_denied",
+            Self::Corrupt => "corrupt",
+            Self::Limit => "limit",
+            Self::Cancelled => "cancelled",
+            Self::Io => "io",
+            Self::Engine => "engine",
+        }
+    }
+}
+
+/// A place in a text that somebody wrote: a script, a configuration, a CSV file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// What the text is called; `None` for one that was typed.
+    pub name: Option<String>,
+    /// The number of the line, from 1.
+    pub line: u64,
+    /// The column, in characters from 1.
+    pub column: u64,
+    /// The lines that hold the place; of very long ones, what is around it.
+    pub excerpt: String,
+    /// The bytes of the excerpt that are meant.
+    pub span: Range<usize>,
+}
+
+/// Most bytes of an excerpt before a place, and of the place and what follows it.
+const EXCERPT_BYTES_MAX: usize = 2048;
+
+impl Place {
+    /// Finds the place of the bytes `span` of `text`, whose first line has the number `first_line`.
+    pub fn of(text: &str, span: Range<usize>, first_line: u64) -> Self {
+        let begin = text[..span.start].rfind('\n').map_or(0, |at| at + 1);
+        let end = text[span.end..].find('\n').map_or(text.len(), |at| span.end + at);
+        let lines_before = text[..begin].matches('\n').count() as u64;
+        let column = text[begin..span.start].chars().count() as u64 + 1;
+        let begin =
+            text.ceil_char_boundary(begin.max(span.start.saturating_sub(EXCERPT_BYTES_MAX)));
+        let end = text.floor_char_boundary(end.min(span.start + EXCERPT_BYTES_MAX));
+        Self {
+            name: None,
+            line: first_line + lines_before,
+            column,
+            excerpt: text[begin..end].trim_end().to_owned(),
+            span: span.start - begin..span.end.min(end) - begin,
+        }
+        .within()
+    }
+
+    /// Says what the text is called.
+    #[must_use]
+    pub fn named(mut self, name: Option<impl Into<String>>) -> Self {
+        self.name = name.map(Into::into);
+        self
+    }
+
+    /// Keeps the span within the excerpt, whose end may be cut.
+    fn within(mut self) -> Self {
+        let end = self.excerpt.len();
+        self.span = self.span.start.min(end)..self.span.end.min(end);
+        self
+    }
+}
+
+/// An error: a kind, a message that names the object, perhaps a hint, a place and a source.
 pub struct Error(Box<Inner>);
 
 #[derive(Debug)]
@@ -45,6 +126,8 @@ struct Inner {
     kind: ErrorKind,
     message: String,
     hint: Option<String>,
+    place: Option<Place>,
+    about: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
     is_passing: bool,
 }
@@ -56,6 +139,8 @@ impl Error {
             kind,
             message: message.into(),
             hint: None,
+            place: None,
+            about: None,
             source: None,
             is_passing: false,
         }))
@@ -74,6 +159,11 @@ impl Error {
     /// `kind` is [`ErrorKind::Unsupported`].
     pub fn unsupported(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Unsupported, message)
+    }
+
+    /// `kind` is [`ErrorKind::Refused`].
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Refused, message)
     }
 
     /// `kind` is [`ErrorKind::Corrupt`].
@@ -129,6 +219,47 @@ impl Error {
         self
     }
 
+    /// Adds where it is wrong.
+    #[must_use]
+    pub fn with_place(mut self, place: Place) -> Self {
+        self.0.place = Some(place);
+        self
+    }
+
+    /// Says which name is wrong, where it is not the first in quotes.
+    #[must_use]
+    pub fn about(mut self, name: impl Into<String>) -> Self {
+        self.0.about = Some(name.into());
+        self
+    }
+
+    /// Returns the names that it may be about, the likeliest first.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let said = self.to_string();
+        // What is in quotes is every other piece.
+        let quoted = said.split('\'').skip(1).step_by(2).filter(|name| !name.is_empty());
+        self.0.about.iter().map(String::as_str).chain(quoted).map(str::to_owned).collect()
+    }
+
+    /// Adds the place of the first word of `text` that it may be about, unless it has a place or
+    /// there is no such word. The text is called `name`.
+    #[must_use]
+    pub fn locate_in(self, name: &str, text: &str) -> Self {
+        if self.place().is_some() {
+            return self;
+        }
+        let is_part = |c: char| c.is_alphanumeric() || c == '_';
+        let found = self.names().into_iter().find_map(|word| {
+            text.match_indices(&word).map(|(at, word)| at..at + word.len()).find(|span| {
+                !text[..span.start].ends_with(is_part) && !text[span.end..].starts_with(is_part)
+            })
+        });
+        match found {
+            Some(span) => self.with_place(Place::of(text, span, 1).named(Some(name))),
+            None => self,
+        }
+    }
+
     /// Adds the cause.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
@@ -162,6 +293,11 @@ impl Error {
     /// Returns the message without its causes.
     pub fn message(&self) -> &str {
         &self.0.message
+    }
+
+    /// Returns where it is wrong, if that is known.
+    pub fn place(&self) -> Option<&Place> {
+        self.0.place.as_ref()
     }
 
     /// Returns what the user can do next, if anything is known.
@@ -224,7 +360,7 @@ impl From<DataFusionError> for Error {
             DataFusionError::Diagnostic(_, inner) => Error::from(*inner),
             DataFusionError::Shared(shared) => match find_ours(shared.as_ref()) {
                 Some(ours) => ours.restate(),
-                None => Error::new(ErrorKind::Engine, shared.strip_backtrace()),
+                None => Error::new(engine_kind(&shared), shared.strip_backtrace()),
             },
             DataFusionError::Collection(mut all) if !all.is_empty() => Error::from(all.remove(0)),
             DataFusionError::ArrowError(inner, backtrace) => match find_ours(inner.as_ref()) {
@@ -236,7 +372,7 @@ impl From<DataFusionError> for Error {
             },
             other => match find_ours(&other) {
                 Some(ours) => ours.restate(),
-                None => Error::new(ErrorKind::Engine, other.strip_backtrace()),
+                None => Error::new(engine_kind(&other), other.strip_backtrace()),
             },
         }
     }
@@ -247,7 +383,17 @@ impl Error {
     pub(crate) fn restate(&self) -> Self {
         let mut copy = Error::new(self.kind(), self.to_string()).with_hint_opt(self.0.hint.clone());
         copy.0.is_passing = self.0.is_passing;
+        copy.0.place = self.0.place.clone();
+        copy.0.about = self.0.about.clone();
         copy
+    }
+}
+
+/// What the engine calls "resources" are limits: of memory, of room to spill.
+fn engine_kind(error: &DataFusionError) -> ErrorKind {
+    match error.find_root() {
+        DataFusionError::ResourcesExhausted(_) => ErrorKind::Limit,
+        _ => ErrorKind::Engine,
     }
 }
 

@@ -39,15 +39,13 @@ impl Cat {
             }
             if std::io::stdout().is_terminal() {
                 return Err(Error::unsupported(format!("'{path}' is a view, which has no bytes"))
-                    .with_hint("choose a format for its rows, as --format table")
-                    .into());
+                    .with_hint("choose a format for its rows, as --format table"));
             }
         }
-        let format = match (&self.sql, format) {
-            (_, Some(format)) => format,
-            (Some(_), None) => Format::default(),
-            (None, None) => Format::Parquet,
-        };
+        let mut results = shell.results()?;
+        if self.sql.is_none() && format.is_none() {
+            results.style.format = Format::Parquet;
+        }
         let text = self.sql.as_deref().unwrap_or("SELECT *");
         query(async {
             let mut config = SessionConfig::new();
@@ -57,7 +55,7 @@ impl Cat {
             }
             let context = PondContext::builder(shell.open().await?).with_config(config).build();
             let rows = context.cat_sql(&path, text).await?;
-            let written = output::write(rows.stream, format, &mut shell.stdout()?).await;
+            let written = results.write_rows(rows.stream).await;
             context.tree().cache().idle().await;
             written
         })?;

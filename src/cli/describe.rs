@@ -22,7 +22,7 @@ impl Describe {
         let path = pond_path(&self.path)?;
         query(async {
             let context = PondContext::new(shell.open().await?);
-            let mut results = sql::Results::new(format.unwrap_or_default(), shell.stdout()?);
+            let mut results = shell.results()?;
             sql::describe(&context, &path, format.is_some(), &mut results).await
         })?;
         Ok(0)

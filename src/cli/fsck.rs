@@ -5,13 +5,11 @@ use std::sync::Arc;
 
 use clap::Args;
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::stream;
 use pond::Error;
 use pond::keep::{Checked, check};
 use pond::output::{self, escape_controls};
 
-use super::{Outcome, Shell, note, query};
+use super::{Outcome, Shell, note, print_rows, query};
 
 /// The exit code for a pond that is not what was written.
 const DAMAGED: i32 = 5;
@@ -31,13 +29,13 @@ impl Fsck {
             let dir = shell.require_dir()?;
             let mut findings = Vec::new();
             let checked = match shell.format()? {
-                Some(format) => {
+                Some(_) => {
                     let checked = check(&dir, |error| findings.push(error.to_string())).await?;
-                    let column: ArrayRef = Arc::new(StringArray::from(findings.clone()));
-                    let rows = RecordBatch::try_from_iter([("finding", column)])?;
-                    let schema = rows.schema();
-                    let rows = RecordBatchStreamAdapter::new(schema, stream::iter([Ok(rows)]));
-                    output::write(Box::pin(rows), format, &mut shell.stdout()?).await?;
+                    print_rows(shell, &findings, |findings| {
+                        let column: ArrayRef = Arc::new(StringArray::from(findings.to_vec()));
+                        Ok(RecordBatch::try_from_iter([("finding", column)])?)
+                    })
+                    .await?;
                     checked
                 }
                 None => {

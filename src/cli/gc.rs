@@ -4,12 +4,10 @@ use std::sync::Arc;
 
 use clap::Args;
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::stream;
+use pond::Result;
 use pond::keep::{Garbage, Grace, parse_age};
-use pond::{Result, output};
 
-use super::{Outcome, Shell, note, serve};
+use super::{Outcome, Shell, note, print_rows, serve};
 
 /// Remove files that nothing needs
 ///
@@ -31,7 +29,6 @@ pub struct Gc {
 impl Gc {
     pub fn run(self, shell: &Shell) -> Outcome {
         let grace = Grace(parse_age(&self.grace)?);
-        let format = shell.format()?.unwrap_or_default();
         serve(async {
             let tree = shell.open().await?;
             let garbage = tree.pond().collect_garbage(grace, self.dry_run).await?;
@@ -39,9 +36,7 @@ impl Gc {
                 tree.sweep_cache().await?;
             }
             let bytes: u64 = garbage.iter().map(|file| file.size_bytes).sum();
-            let rows = batch(&garbage)?;
-            let rows = RecordBatchStreamAdapter::new(rows.schema(), stream::iter([Ok(rows)]));
-            output::write(Box::pin(rows), format, &mut shell.stdout()?).await?;
+            print_rows(shell, &garbage, batch).await?;
             let verb = if self.dry_run { "would remove" } else { "removed" };
             note(&format!("{verb} {} files of {bytes} bytes", garbage.len()));
             Ok(())

@@ -50,8 +50,7 @@ impl Get {
     pub fn run(self, shell: &Shell) -> Outcome {
         if shell.format()?.is_some() {
             return Err(Error::unsupported("get writes files as they are: it takes no --format")
-                .with_hint("pond cat --format csv PATH > FILE writes the rows of one")
-                .into());
+                .with_hint("pond cat --format csv PATH > FILE writes the rows of one"));
         }
         let complete = query(async {
             let context = PondContext::new(shell.open().await?);
@@ -102,7 +101,7 @@ impl Get {
                     true => failed.reason.clone(),
                     false => format!("{path}: {}", failed.reason),
                 };
-                report(&Error::new(ErrorKind::Io, error).into());
+                report(&Error::new(ErrorKind::Io, error));
             }
             Ok::<bool, Error>(exported.failed.is_empty())
         })?;

@@ -21,10 +21,11 @@ use pond::node::{
     DirEntry, Directory, ListFields, Node, listing_batch, listing_schema, lookup, not_found,
     resolve,
 };
-use pond::output::{self, Format, escape_controls};
+use pond::output::{self, escape_controls};
 use pond::path::{PondPath, is_glob};
 use pond::{Error, Result};
 
+use super::results::Results;
 use super::{Outcome, Shell, Stdout, pond_path, report, serve};
 
 /// Most rows in a batch, where the listing is written as rows.
@@ -77,13 +78,13 @@ impl Ls {
             let path = pond_path(self.path.as_deref().unwrap_or("/"))?;
             let tree = shell.open().await?;
             let found = tree.in_time(tree.snapshot().await?, &path).await?;
-            list(&found.root, &found.path, &self.how, format, &mut shell.stdout()?).await
+            list(&found.root, &found.path, &self.how, format.is_some(), &mut shell.results()?).await
         })?;
         Ok(if complete { 0 } else { 1 })
     }
 }
 
-/// Lists what `path`, perhaps a glob, names below `root`, as rows of `format` or else as lines.
+/// Lists what `path`, perhaps a glob, names below `root`, as rows or as lines.
 ///
 /// Returns whether all of it could be read; what could not is told on stderr or, where the listing
 /// has a place for it, there.
@@ -94,15 +95,15 @@ pub async fn list(
     root: &Arc<dyn Directory>,
     path: &PondPath,
     how: &How,
-    format: Option<Format>,
-    out: &mut Stdout,
+    as_rows: bool,
+    results: &mut Results,
 ) -> Result<bool> {
-    let fields = if how.long || format.is_some() { ListFields::ALL } else { ListFields::NAMES };
+    let fields = if how.long || as_rows { ListFields::ALL } else { ListFields::NAMES };
     let complete = Arc::new(AtomicBool::new(true));
     let (entries, whole_paths) = open(root, path, how, fields, complete.clone()).await?;
-    match format {
-        Some(format) => print_rows(entries, format, out).await?,
-        None => print_lines(entries, how.long, whole_paths, out).await?,
+    match as_rows {
+        true => print_rows(entries, results).await?,
+        false => print_lines(entries, how.long, whole_paths, results.out()).await?,
     }
     Ok(complete.load(Ordering::Relaxed))
 }
@@ -288,11 +289,11 @@ impl Walk {
 
     fn tell(&self, error: Error) {
         self.complete.store(false, Ordering::Relaxed);
-        report(&error.into());
+        report(&error);
     }
 }
 
-async fn print_rows(entries: Entries, format: Format, out: &mut Stdout) -> Result<()> {
+async fn print_rows(entries: Entries, results: &mut Results) -> Result<()> {
     let schema = listing_schema();
     let columns: Vec<usize> = (0..schema.fields().len()).collect();
     let batches = entries.ready_chunks(BATCH_ROWS).map(move |chunk| {
@@ -300,7 +301,7 @@ async fn print_rows(entries: Entries, format: Format, out: &mut Stdout) -> Resul
         listing_batch(&rows, &columns).map_err(DataFusionError::from)
     });
     let rows = RecordBatchStreamAdapter::new(schema, batches);
-    output::write(Box::pin(rows), format, out).await?;
+    results.write_rows(Box::pin(rows)).await?;
     Ok(())
 }
 
@@ -331,7 +332,7 @@ async fn print_lines(
             && !long
         {
             let path = parent.child(&entry.name);
-            report(&Error::new(pond::ErrorKind::Io, format!("'{path}': {error}")).into());
+            report(&Error::new(pond::ErrorKind::Io, format!("'{path}': {error}")));
         }
     }
     out.flush().map_err(output::write_error)

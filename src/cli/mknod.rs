@@ -54,8 +54,16 @@ pub struct Mknod {
 
 impl Mknod {
     pub fn run(self, shell: &Shell) -> Outcome {
-        let mut options = match &self.file {
-            Some(file) => read_options(file)?,
+        let text = self.file.as_deref().map(read_text).transpose()?;
+        let mut options = match &text {
+            Some((name, text)) => Config::parse_yaml(text).map_err(|error| {
+                let place = error.place().cloned();
+                let error = error.context(name);
+                match place {
+                    Some(place) => error.with_place(place.named(Some(name))),
+                    None => error,
+                }
+            })?,
             None => Vec::new(),
         };
         options.extend(self.set);
@@ -66,7 +74,10 @@ impl Mknod {
         };
         let path = pond_path(&self.path)?;
         let node = NewNode { path, factory: self.factory, options, mode, comment: self.comment };
-        serve(create(shell, node, self.message))?;
+        serve(create(shell, node, self.message)).map_err(|error| match &text {
+            Some((name, text)) => error.locate_in(name, text),
+            None => error,
+        })?;
         Ok(0)
     }
 }
@@ -76,11 +87,6 @@ pub async fn create(shell: &Shell, node: NewNode, message: Message) -> Result<()
     let context = PondContext::new(shell.open().await?);
     let change = context.create_node(node, message.text().unwrap_or_default()).await?;
     change::print(shell, &[change]).await
-}
-
-fn read_options(file: &Path) -> Result<Vec<(String, Value)>> {
-    let (name, text) = read_text(file)?;
-    Config::parse_yaml(&text).map_err(|error| error.context(name))
 }
 
 /// Reads a file of the host, or stdin for `-`, and returns its name for errors and its text.

@@ -1,17 +1,18 @@
 //! The command line: a verb is its arguments, one library call, one print.
 //!
-//! stdout carries data alone; errors, hints and notes go to stderr. The exit code is 0, or 1 if a
-//! statement or verb failed, or 2 if the arguments make no sense. A reader that closes its end
-//! (`pond … | head`) ends the shell quietly, with 0.
+//! stdout carries data alone; errors, hints, notes and what was changed go to stderr (`report`). The
+//! exit code is 0; 1 if a statement or verb failed, 2 if the arguments make no sense, 3 for a
+//! conflict, 4 for what a policy refuses, 5 for corruption, 6 for a limit, 130 for Ctrl-C. A reader
+//! that closes its end (`pond … | head`) ends the shell quietly, with 0.
 //!
 //! Starting must be cheap: verbs that need no SQL ([`serve`]) make no query engine and no second
-//! thread. Ctrl-C keeps its default and ends a one-shot at once; a commit is atomic whenever that
-//! happens.
+//! thread.
 
 mod args;
 mod cache;
 mod cat;
 mod change;
+mod commands;
 mod cp;
 mod create_csv;
 mod create_derived;
@@ -22,6 +23,7 @@ mod fsck;
 mod gc;
 mod get;
 mod init;
+pub mod interrupt;
 mod lineage;
 pub mod list;
 mod ln;
@@ -32,23 +34,28 @@ mod mknod;
 mod mv;
 mod progress;
 mod put;
+pub mod report;
 mod restore;
+pub mod results;
 mod rm;
-pub mod sql;
+pub mod session;
+mod sql;
 mod status;
 
+use std::cell::RefCell;
+use std::ffi::OsString;
 use std::fs::File;
-use std::io::{BufWriter, IsTerminal, Write};
+use std::io::{BufWriter, IsTerminal};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream;
 use pond::keep::parse_size;
-use pond::output::{self, Format, Picture};
+use pond::output::{self, Format, Picture, Style, Terminal};
 use pond::path::PondPath;
 use pond::pond::{At, Pond, PondOptions};
 use pond::store::Durability;
@@ -56,6 +63,8 @@ use pond::tree::{Tree, past};
 use pond::{Error, Result};
 use tokio::runtime::Runtime;
 
+use self::report::{Color, Voice, exit_code, note, report, report_usage, set_voice};
+use self::results::{NewFile, Paging, Results};
 use crate::repl;
 
 /// Rows encoded at a time.
@@ -69,6 +78,8 @@ const BATCH_ROWS: usize = 1024;
 struct CommandLine {
     #[command(flatten)]
     options: Options,
+    #[command(flatten)]
+    interactive: repl::Repl,
     #[command(subcommand)]
     verb: Option<Verb>,
 }
@@ -82,10 +93,69 @@ pub struct Options {
     #[arg(long, value_name = "DIR", global = true)]
     pond: Option<PathBuf>,
 
-    /// How rows are written: table, csv, json (one object a line) or parquet
+    /// How rows are written: table, csv, tsv, json, ndjson (one object a line), markdown, line, html,
+    /// parquet, arrow, chart, svg, png [default: what the ending of -o says, $POND_FORMAT, or table on
+    /// a terminal and csv elsewhere]
     #[arg(long, value_name = "FORMAT", global = true, hide_possible_values = true,
-          value_parser = shape_parser())]
-    format: Option<Shape>,
+          value_parser = format_parser())]
+    format: Option<String>,
+
+    /// Write to a file instead of stdout; it is there when it is complete
+    #[arg(short, long, value_name = "FILE", global = true)]
+    output: Option<PathBuf>,
+
+    /// Leave out the names of the columns
+    #[arg(long, global = true)]
+    no_header: bool,
+
+    /// How a null is written
+    #[arg(long, value_name = "TEXT", global = true)]
+    null: Option<String>,
+
+    /// Write no more rows of a result than this
+    #[arg(long, value_name = "N", global = true)]
+    max_rows: Option<u64>,
+
+    /// When what does not fit a terminal goes through $PAGER
+    #[arg(
+        long,
+        value_name = "WHEN",
+        global = true,
+        hide_possible_values = true,
+        default_value = "auto",
+        hide_default_value = true
+    )]
+    pager: Paging,
+
+    /// When there are colours: auto, always or never; $NO_COLOR turns them off
+    #[arg(
+        long,
+        value_name = "WHEN",
+        global = true,
+        hide_possible_values = true,
+        default_value = "auto",
+        hide_default_value = true
+    )]
+    color: Color,
+
+    /// How errors and notes are written: text, or json, one object a line
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        global = true,
+        hide_possible_values = true,
+        default_value = "text",
+        hide_default_value = true
+    )]
+    error_format: ErrorFormat,
+
+    /// No notes, and nothing about what was changed
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+
+    /// More notes
+    #[arg(short, long, global = true)]
+    verbose: bool,
 
     /// When a commit counts as done: `full`, it is on the disk, or `process`, the system has it
     /// [default: $POND_DURABILITY, or full]
@@ -93,18 +163,20 @@ pub struct Options {
           value_parser = durability_parser())]
     durability: Option<Durability>,
 
+    /// How rows are written where nothing else says it: $POND_FORMAT.
+    #[arg(skip)]
+    default_format: Option<Format>,
+
     /// How much room converted files may take in the cache, in bytes: $POND_CACHE_SIZE.
     #[arg(skip)]
     cache_bytes: Option<u64>,
 }
 
-/// What `--format` asks for.
-#[derive(Debug, Clone, Copy)]
-pub enum Shape {
-    /// Rows.
-    Rows(Format),
-    /// A drawing, which `pond lineage` alone can make.
-    Picture(Picture),
+/// How errors and notes are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ErrorFormat {
+    Text,
+    Json,
 }
 
 impl Options {
@@ -119,6 +191,8 @@ impl Options {
             self.durability =
                 level.transpose().map_err(|error: Error| error.context("$POND_DURABILITY"))?;
         }
+        let format = variable("POND_FORMAT").map(|format| Format::parse(&format.to_string_lossy()));
+        self.default_format = format.transpose().map_err(|error| error.context("$POND_FORMAT"))?;
         let size = variable("POND_CACHE_SIZE").map(|size| parse_size(&size.to_string_lossy()));
         self.cache_bytes = size.transpose().map_err(|error| error.context("$POND_CACHE_SIZE"))?;
         Ok(self)
@@ -157,112 +231,108 @@ enum Verb {
 }
 
 /// How a verb ended: the exit code, unless it failed altogether.
-pub type Outcome = Result<i32, Failure>;
-
-/// Why a verb failed.
-#[derive(Debug)]
-pub struct Failure {
-    error: Error,
-    /// The place in a script, and the statement there.
-    place: Option<String>,
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self { error, place: None }
-    }
-}
-
-impl Failure {
-    /// Makes the failure of a statement, with its place if that is not plain.
-    pub fn new(error: Error, place: Option<String>) -> Self {
-        Self { error, place }
-    }
-
-    /// Whether the reader of the output has gone.
-    pub fn is_closed_pipe(&self) -> bool {
-        output::is_closed_pipe(&self.error)
-    }
-}
+pub type Outcome = Result<i32>;
 
 /// Runs the command line of this process and returns its exit code.
 pub fn run() -> i32 {
-    let CommandLine { options, verb } = match CommandLine::try_parse() {
+    interrupt::watch();
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let color = color_of(&arguments);
+    let choice = match color {
+        Color::Auto => clap::ColorChoice::Auto,
+        Color::Always => clap::ColorChoice::Always,
+        Color::Never => clap::ColorChoice::Never,
+    };
+    let parsed = CommandLine::command()
+        .color(choice)
+        .try_get_matches_from(&arguments)
+        .and_then(|matches| CommandLine::from_arg_matches(&matches));
+    let CommandLine { options, interactive, verb } = match parsed {
         Ok(command_line) => command_line,
         Err(error) => {
-            // Help goes to stdout, usage errors to stderr; either may have been closed.
-            let _ = error.print();
+            set_voice(Voice {
+                json: option_of(&arguments, "--error-format").as_deref() == Some("json"),
+                ..Voice::default()
+            });
+            // Help goes to stdout, usage errors to stderr.
+            report_usage(&error);
             return error.exit_code();
         }
     };
-    let outcome = options.or_environment().map_err(Failure::from).and_then(|options| {
-        let shell = Shell { options };
-        run_verb(verb, &shell)
+    set_voice(Voice {
+        json: options.error_format == ErrorFormat::Json,
+        color: color.on(std::io::stderr().is_terminal()),
+        quiet: options.quiet,
+        verbose: options.verbose,
+    });
+    let outcome = options.or_environment().and_then(|options| {
+        let shell = Shell { options, file: RefCell::default() };
+        let code = match verb {
+            None => interactive.run(&shell)?,
+            Some(verb) => run_verb(verb, &shell)?,
+        };
+        shell.publish()?;
+        Ok(code)
     });
     match outcome {
         Ok(code) => code,
-        Err(failure) if failure.is_closed_pipe() => 0,
-        Err(failure) => {
-            report(&failure);
-            1
+        Err(error) if output::is_closed_pipe(&error) => 0,
+        Err(error) => {
+            report(&error);
+            exit_code(&error)
         }
     }
 }
 
-fn run_verb(verb: Option<Verb>, shell: &Shell) -> Outcome {
+/// Returns what `--color` says, before all is parsed: help and usage errors have colours, too.
+fn color_of(arguments: &[OsString]) -> Color {
+    let value = option_of(arguments, "--color");
+    value.and_then(|value| Color::from_str(&value, false).ok()).unwrap_or_default()
+}
+
+/// Returns the value of an option in a command line that may make no sense.
+fn option_of(arguments: &[OsString], name: &str) -> Option<String> {
+    let texts = arguments.iter().map(|argument| argument.to_string_lossy());
+    let mut texts = texts.skip_while(|text| {
+        text.strip_prefix(name).is_none_or(|rest| !rest.is_empty() && !rest.starts_with('='))
+    });
+    let found = texts.next()?;
+    match found.split_once('=') {
+        Some((_, value)) => Some(value.to_owned()),
+        None => texts.next().map(|value| value.into_owned()),
+    }
+}
+
+fn run_verb(verb: Verb, shell: &Shell) -> Outcome {
     match verb {
-        None => repl::run(shell),
-        Some(Verb::Init(verb)) => verb.run(shell),
-        Some(Verb::Sql(verb)) => verb.run(shell),
-        Some(Verb::Ls(verb)) => verb.run(shell),
-        Some(Verb::Cat(verb)) => verb.run(shell),
-        Some(Verb::Describe(verb)) => verb.run(shell),
-        Some(Verb::Put(verb)) => verb.run(shell),
-        Some(Verb::Get(verb)) => verb.run(shell),
-        Some(Verb::Cp(verb)) => verb.run(shell),
-        Some(Verb::Mv(verb)) => verb.run(shell),
-        Some(Verb::Ln(verb)) => verb.run(shell),
-        Some(Verb::Rm(verb)) => verb.run(shell),
-        Some(Verb::Mkdir(verb)) => verb.run(shell),
-        Some(Verb::Mknod(verb)) => verb.run(shell),
-        Some(Verb::CreateDerivedSeries(verb)) => verb.run(shell),
-        Some(Verb::CreateDerivedTable(verb)) => verb.run(shell),
-        Some(Verb::CreateCsvDirectory(verb)) => verb.run(shell),
-        Some(Verb::CreateCsvToParquet(verb)) => verb.run(shell),
-        Some(Verb::Lineage(verb)) => verb.run(shell),
-        Some(Verb::Log(verb)) => verb.run(shell),
-        Some(Verb::Diff(verb)) => verb.run(shell),
-        Some(Verb::Restore(verb)) => verb.run(shell),
-        Some(Verb::Status(verb)) => verb.run(shell),
-        Some(Verb::Fsck(verb)) => verb.run(shell),
-        Some(Verb::Maintain(verb)) => verb.run(shell),
-        Some(Verb::Gc(verb)) => verb.run(shell),
-        Some(Verb::Cache(verb)) => verb.run(shell),
-        Some(Verb::Expire(verb)) => verb.run(shell),
+        Verb::Init(verb) => verb.run(shell),
+        Verb::Sql(verb) => verb.run(shell),
+        Verb::Ls(verb) => verb.run(shell),
+        Verb::Cat(verb) => verb.run(shell),
+        Verb::Describe(verb) => verb.run(shell),
+        Verb::Put(verb) => verb.run(shell),
+        Verb::Get(verb) => verb.run(shell),
+        Verb::Cp(verb) => verb.run(shell),
+        Verb::Mv(verb) => verb.run(shell),
+        Verb::Ln(verb) => verb.run(shell),
+        Verb::Rm(verb) => verb.run(shell),
+        Verb::Mkdir(verb) => verb.run(shell),
+        Verb::Mknod(verb) => verb.run(shell),
+        Verb::CreateDerivedSeries(verb) => verb.run(shell),
+        Verb::CreateDerivedTable(verb) => verb.run(shell),
+        Verb::CreateCsvDirectory(verb) => verb.run(shell),
+        Verb::CreateCsvToParquet(verb) => verb.run(shell),
+        Verb::Lineage(verb) => verb.run(shell),
+        Verb::Log(verb) => verb.run(shell),
+        Verb::Diff(verb) => verb.run(shell),
+        Verb::Restore(verb) => verb.run(shell),
+        Verb::Status(verb) => verb.run(shell),
+        Verb::Fsck(verb) => verb.run(shell),
+        Verb::Maintain(verb) => verb.run(shell),
+        Verb::Gc(verb) => verb.run(shell),
+        Verb::Cache(verb) => verb.run(shell),
+        Verb::Expire(verb) => verb.run(shell),
     }
-}
-
-/// Prints a failure to stderr: what failed, where, and what can be done.
-pub fn report(failure: &Failure) {
-    let mut text = format!("error: {}\n", failure.error);
-    if let Some(place) = &failure.place {
-        text.push_str(&format!("  {place}\n"));
-    }
-    if let Some(hint) = failure.error.hint() {
-        text.push_str(&format!("hint: {hint}\n"));
-    }
-    say(&text);
-}
-
-/// Prints a note to stderr.
-pub fn note(text: &str) {
-    say(&format!("note: {text}\n"));
-}
-
-/// Prints to stderr.
-pub fn say(text: &str) {
-    // There is no one to tell that nobody listens.
-    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// Runs a verb that needs no query engine, on this thread.
@@ -271,7 +341,7 @@ pub fn serve<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 }
 
 /// Runs a verb that queries, with a worker for each processor.
-pub fn query<T, E: From<Error>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+pub fn query<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     finish(engine()?, work)
 }
 
@@ -281,8 +351,8 @@ pub fn engine() -> Result<Runtime> {
 }
 
 /// Runs `work` and leaves the threads of `runtime` to the end of the process.
-fn finish<T>(runtime: Runtime, work: impl Future<Output = T>) -> T {
-    let done = runtime.block_on(work);
+fn finish<T>(runtime: Runtime, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let done = session::block_on(&runtime, work);
     runtime.shutdown_background();
     done
 }
@@ -314,17 +384,16 @@ pub fn parse_at(text: &str) -> Result<At> {
     })
 }
 
-/// Prints what `batch` makes of `entries`, as a table or in the format asked for.
+/// Prints what `batch` makes of `entries`.
 pub async fn print_rows<T>(
     shell: &Shell,
     entries: &[T],
     batch: impl Fn(&[T]) -> Result<RecordBatch>,
 ) -> Result<()> {
-    let format = shell.format()?.unwrap_or_default();
     let schema = batch(&[])?.schema();
     let batches: Vec<RecordBatch> = entries.chunks(BATCH_ROWS).map(batch).collect::<Result<_>>()?;
     let rows = RecordBatchStreamAdapter::new(schema, stream::iter(batches.into_iter().map(Ok)));
-    output::write(Box::pin(rows), format, &mut shell.stdout()?).await?;
+    shell.results()?.write_rows(Box::pin(rows)).await?;
     Ok(())
 }
 
@@ -335,6 +404,8 @@ pub type Stdout = BufWriter<File>;
 #[derive(Debug)]
 pub struct Shell {
     options: Options,
+    /// What is written instead of stdout.
+    file: RefCell<Option<NewFile>>,
 }
 
 impl Shell {
@@ -399,61 +470,94 @@ impl Shell {
         PondOptions { durability: self.options.durability.unwrap_or_default() }
     }
 
-    /// Returns the format of rows asked for, if one was.
+    /// Returns the format of rows asked for, if one was, be it by the ending of a file.
     ///
     /// # Errors
-    /// `Unsupported` for a picture; those of [`check_format`].
+    /// `Unsupported` for a picture.
     pub fn format(&self) -> Result<Option<Format>> {
-        match self.options.format {
-            None => Ok(None),
-            Some(Shape::Rows(format)) => check_format(format).map(Some),
-            Some(Shape::Picture(picture)) => {
-                let name = picture.as_str();
-                Err(Error::unsupported(format!("format {name} is for pictures, not for rows"))
-                    .with_hint(format!("pond lineage PATH --format {name} draws one")))
-            }
-        }
+        let Options { format, output, .. } = &self.options;
+        let Some(name) = format else { return Ok(output.as_deref().and_then(Format::of_path)) };
+        Format::parse(name).map(Some).map_err(|_| {
+            Error::unsupported(format!("format {name} is for pictures of lineage, not for rows"))
+                .with_hint(format!("pond lineage PATH --format {name} draws one"))
+        })
     }
 
     /// Returns the picture asked for, if one was.
     pub fn picture(&self) -> Option<Picture> {
-        match self.options.format {
-            Some(Shape::Picture(picture)) => Some(picture),
-            _ => None,
+        let Options { format, output, .. } = &self.options;
+        let ending = || output.as_deref()?.extension()?.to_str();
+        let name = format.as_deref().or_else(ending)?;
+        Picture::parse(name).ok()
+    }
+
+    /// Returns how rows are written.
+    ///
+    /// # Errors
+    /// `Unsupported` for a picture; `Invalid` for a format of bytes that would go to a terminal.
+    pub fn style(&self) -> Result<Style> {
+        let on_terminal = self.options.output.is_none() && std::io::stdout().is_terminal();
+        let format = match self.format()?.or(self.options.default_format) {
+            Some(format) => format,
+            None if on_terminal => Format::Table,
+            None => Format::Csv,
+        };
+        if on_terminal && format.is_binary() {
+            return Err(results::not_for_a_terminal(format));
         }
+        let width = || terminal_size::terminal_size().map_or(80, |(width, _)| width.0.into());
+        Ok(Style {
+            format,
+            header: !self.options.no_header,
+            null: self.options.null.clone(),
+            rows_max: self.options.max_rows,
+            terminal: on_terminal
+                .then(|| Terminal { width: width(), color: self.options.color.on(true) }),
+        })
     }
 
-    /// Opens the standard output.
+    /// Begins to write rows.
+    ///
+    /// # Errors
+    /// Those of [`Shell::style`] and [`Shell::stdout`].
+    pub fn results(&self) -> Result<Results> {
+        Ok(Results::new(self.style()?, self.options.pager, self.stdout()?))
+    }
+
+    /// Opens the standard output, or what is there in its stead.
+    ///
+    /// # Errors
+    /// What the host says of the file.
     pub fn stdout(&self) -> Result<Stdout> {
-        // Not std's own handle, which looks for line ends in all that passes.
-        let stdout = std::io::stdout().as_fd().try_clone_to_owned();
-        Ok(BufWriter::new(File::from(stdout.map_err(output::write_error)?)))
+        let Some(path) = &self.options.output else {
+            // Not std's own handle, which looks for line ends in all that passes.
+            let stdout = std::io::stdout().as_fd().try_clone_to_owned();
+            return Ok(BufWriter::new(File::from(stdout.map_err(output::write_error)?)));
+        };
+        let mut file = self.file.borrow_mut();
+        if file.is_none() {
+            // A file that is half written is removed.
+            interrupt::hold();
+            *file = Some(NewFile::create(path)?);
+        }
+        file.as_ref().expect("it was made").handle().map(BufWriter::new)
     }
-}
 
-/// Returns `format` if it can go to the standard output.
-///
-/// # Errors
-/// `Invalid` for Parquet on a terminal.
-pub fn check_format(format: Format) -> Result<Format> {
-    if format == Format::Parquet && std::io::stdout().is_terminal() {
-        return Err(Error::invalid("Parquet is not for a terminal")
-            .with_hint("send it to a file: pond … > result.parquet"));
+    /// Puts the file that was written, if there is one, at its place.
+    fn publish(&self) -> Result<()> {
+        self.file.take().map_or(Ok(()), NewFile::publish)
     }
-    Ok(format)
 }
 
 fn working_dir() -> Result<PathBuf> {
     std::env::current_dir().map_err(|error| Error::io("the working directory", error))
 }
 
-fn shape_parser() -> impl TypedValueParser<Value = Shape> {
+fn format_parser() -> impl TypedValueParser<Value = String> {
     let rows = Format::ALL.into_iter().map(Format::as_str);
     let pictures = Picture::ALL.into_iter().map(Picture::as_str);
-    PossibleValuesParser::new(rows.chain(pictures)).map(|name| match Picture::parse(&name) {
-        Ok(picture) => Shape::Picture(picture),
-        Err(_) => Shape::Rows(Format::parse(&name).expect("one of its names")),
-    })
+    let names = rows.chain(pictures.filter(|name| Format::parse(name).is_err()));
+    PossibleValuesParser::new(names)
 }
 
 fn durability_parser() -> impl TypedValueParser<Value = Durability> {

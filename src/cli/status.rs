@@ -4,12 +4,10 @@ use std::sync::Arc;
 
 use clap::Args;
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::stream;
+use pond::Result;
 use pond::keep::Status as Stock;
-use pond::{Result, output};
 
-use super::{Outcome, Shell, note, serve};
+use super::{Outcome, Shell, note, print_rows, serve};
 
 /// Show how much is in the pond, how much room it takes, and what `pond maintain` would do
 ///
@@ -19,12 +17,9 @@ pub struct Status {}
 
 impl Status {
     pub fn run(self, shell: &Shell) -> Outcome {
-        let format = shell.format()?.unwrap_or_default();
         serve(async {
             let status = shell.open().await?.pond().status().await?;
-            let rows = batch(&lines(&status))?;
-            let rows = RecordBatchStreamAdapter::new(rows.schema(), stream::iter([Ok(rows)]));
-            output::write(Box::pin(rows), format, &mut shell.stdout()?).await?;
+            print_rows(shell, &lines(&status), batch).await?;
             for failure in &status.failures {
                 note(&format!("the {} could not be maintained: {}", failure.what, failure.message));
             }

@@ -266,7 +266,7 @@ pub(super) fn check_plan(
     plan.apply_with_subqueries(|node| {
         let refused = match node {
             LogicalPlan::Copy(copy) if !host_files => Some(
-                Error::unsupported(format!("'{}' cannot be written by COPY", copy.output_url))
+                Error::refused(format!("'{}' cannot be written by COPY", copy.output_url))
                     .with_hint(
                         "host files are closed to SQL: write to the pond, COPY … TO '/path.csv', or \
                          write out what a query shows",
@@ -294,7 +294,7 @@ pub(super) fn check_plan(
                 if set.variable == "datafusion.runtime.temp_directory" && !host_files =>
             {
                 Some(
-                    Error::unsupported(format!("'{}' cannot be set", set.variable))
+                    Error::refused(format!("'{}' cannot be set", set.variable))
                         .with_hint("SQL does not write to host directories"),
                 )
             }

@@ -24,7 +24,7 @@ use serde_json::{Map, Value};
 
 use crate::cache::Cache;
 use crate::entry::{EntryType, NodeId};
-use crate::error::{Error, ErrorKind, Result, did_you_mean};
+use crate::error::{Error, ErrorKind, Place, Result, did_you_mean};
 use crate::node::{Directory, Node};
 use crate::path::PondPath;
 use crate::snapshot::Snapshot;
@@ -300,6 +300,7 @@ impl Config {
                     "factory '{}' has no option '{key}'",
                     factory.name()
                 ))
+                .about(key)
                 .with_hint(hint));
             };
             if value.is_null() {
@@ -336,8 +337,7 @@ impl Config {
     /// # Errors
     /// `Invalid` if it is not a map.
     pub fn parse_yaml(text: &str) -> Result<Vec<(String, Value)>> {
-        let value: Value = serde_yaml::from_str(text)
-            .map_err(|error| Error::invalid("configuration").with_source(error))?;
+        let value: Value = serde_yaml::from_str(text).map_err(|error| yaml_error(text, &error))?;
         match value {
             Value::Object(map) => Ok(map.into_iter().collect()),
             Value::Null => Ok(Vec::new()),
@@ -458,4 +458,19 @@ impl FactoryRegistry {
             .chain(registered.values().cloned().map(FactoryRef::Registered))
             .collect()
     }
+}
+/// Says what is wrong in a YAML text, and where.
+fn yaml_error(text: &str, error: &serde_yaml::Error) -> Error {
+    let said = error.without_snippet().to_string();
+    let ours = |message: &str| Error::invalid(format!("configuration: {message}"));
+    let Some(location) = error.location() else { return ours(&said) };
+    // The place is shown apart.
+    let message = said.split(" at line ").next().unwrap_or_default();
+    let (line, column) = (location.line(), location.column());
+    let before: usize = text.split_inclusive('\n').take(line as usize - 1).map(str::len).sum();
+    let rest = text[before..].lines().next().unwrap_or_default();
+    let within = rest.char_indices().nth(column as usize - 1).map_or(rest.len(), |(at, _)| at);
+    let at = before + within;
+    let end = at + text[at..].chars().next().filter(|c| *c != '\n').map_or(0, char::len_utf8);
+    ours(message).with_place(Place::of(text, at..end, 1))
 }

@@ -1,4 +1,4 @@
-//! Writes results: a stream of record batches as a table, CSV, JSON lines or Parquet.
+//! Writes results: a stream of record batches in one of the [`Format`]s.
 //!
 //! [`write()`] encodes a batch at a time and hands each to the writer at once, so that a result of
 //! any length is written in bounded memory and its first rows are seen before its last are made.
@@ -8,6 +8,7 @@
 //! Nothing here knows where the bytes go: the caller gives the writer. A lineage may also be drawn
 //! ([`draw`]).
 
+mod format;
 mod picture;
 mod table;
 
@@ -24,7 +25,8 @@ use datafusion::parquet::basic::{Compression, ZstdLevel};
 use datafusion::parquet::file::properties::WriterProperties;
 use futures::StreamExt;
 
-use crate::error::{Error, ErrorKind, Result, did_you_mean};
+use crate::error::{Error, ErrorKind, Result};
+pub use format::{Format, Style, Terminal};
 pub use picture::{Picture, draw};
 pub use table::{TABLE_HEAD_ROWS, escape_controls};
 
@@ -34,54 +36,16 @@ const SLICE_ROWS: usize = 8192;
 /// Rows in a row group of Parquet output; they are in memory until it is complete.
 pub const ROW_GROUP_ROWS: usize = 122_880;
 
-/// How rows are written.
+/// What was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Format {
-    /// Aligned columns for people; control characters are escaped, NULL is `NULL`.
-    #[default]
-    Table,
-    /// A header line and comma-separated values; NULL is empty.
-    Csv,
-    /// One JSON object a line, each with every column.
-    Json,
-    /// One Apache Parquet file.
-    Parquet,
+pub struct Written {
+    /// How many rows.
+    pub rows: u64,
+    /// Whether [`Style::rows_max`] left some out.
+    pub is_cut: bool,
 }
 
-impl Format {
-    /// Every format.
-    pub const ALL: [Format; 4] = [Self::Table, Self::Csv, Self::Json, Self::Parquet];
-
-    /// Returns the format's name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Table => "table",
-            Self::Csv => "csv",
-            Self::Json => "json",
-            Self::Parquet => "parquet",
-        }
-    }
-
-    /// Parses what [`Format::as_str`] returns.
-    ///
-    /// # Errors
-    /// `Invalid` for any other word, with the nearest name or all of them as a hint.
-    pub fn parse(text: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|format| format.as_str() == text).ok_or_else(|| {
-            let names = Self::ALL.map(Self::as_str);
-            let hint = did_you_mean(text, names)
-                .unwrap_or_else(|| format!("there are: {}", names.join(", ")));
-            Error::invalid(format!("format '{text}' does not exist")).with_hint(hint)
-        })
-    }
-
-    /// Whether the output can hold the rows of several results, one after another.
-    pub fn holds_many(self) -> bool {
-        matches!(self, Self::Table | Self::Json)
-    }
-}
-
-/// Writes all rows of `stream` to `out` and returns their number.
+/// Writes the rows of `stream` to `out`.
 ///
 /// # Errors
 /// Those of the stream, after the rows before them are written; `Io` if `out` fails
@@ -89,15 +53,71 @@ impl Format {
 /// cannot hold.
 pub async fn write(
     stream: SendableRecordBatchStream,
-    format: Format,
+    style: &Style,
     out: &mut (dyn Write + Send),
-) -> Result<u64> {
+) -> Result<Written> {
     let schema = stream.schema();
-    match format {
-        Format::Table => write_text(stream, table::TableEncoder::new(schema), out).await,
-        Format::Csv => write_text(stream, CsvEncoder::new(schema)?, out).await,
-        Format::Json => write_text(stream, JsonEncoder, out).await,
-        Format::Parquet => write_parquet(stream, schema, out).await,
+    let mut rows = Rows::new(stream, style.rows_max);
+    match style.format {
+        Format::Table => write_text(&mut rows, table::TableEncoder::new(schema), out).await?,
+        Format::Csv => write_text(&mut rows, CsvEncoder::new(schema)?, out).await?,
+        Format::Ndjson => write_text(&mut rows, JsonEncoder, out).await?,
+        Format::Parquet => write_parquet(&mut rows, schema, out).await?,
+        format => {
+            let name = format.as_str();
+            return Err(Error::unsupported(format!("format {name} cannot be written yet")));
+        }
+    }
+    Ok(rows.written)
+}
+
+/// The rows of a stream, a slice at a time, until there are enough.
+struct Rows {
+    /// `None` once the last row has come.
+    stream: Option<SendableRecordBatchStream>,
+    /// What is left of the batch at hand.
+    rest: Option<RecordBatch>,
+    rows_max: u64,
+    written: Written,
+}
+
+impl Rows {
+    fn new(stream: SendableRecordBatchStream, rows_max: Option<u64>) -> Self {
+        let rows_max = rows_max.unwrap_or(u64::MAX);
+        Self { stream: Some(stream), rest: None, rows_max, written: Written::default() }
+    }
+
+    /// Returns the next rows, at most [`SLICE_ROWS`] and at least one.
+    async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        let batch = loop {
+            if let Some(batch) = self.rest.take() {
+                break batch;
+            }
+            let Some(stream) = &mut self.stream else { return Ok(None) };
+            match stream.next().await.transpose()? {
+                Some(batch) if batch.num_rows() == 0 => {}
+                Some(batch) => break batch,
+                None => {
+                    self.stream = None;
+                    return Ok(None);
+                }
+            }
+        };
+        let left = self.rows_max - self.written.rows;
+        if left == 0 {
+            self.written.is_cut = true;
+            self.stream = None;
+            return Ok(None);
+        }
+        let rows = batch.num_rows();
+        let taken = rows.min(SLICE_ROWS).min(usize::try_from(left).unwrap_or(usize::MAX));
+        if taken < rows {
+            self.rest = Some(batch.slice(taken, rows - taken));
+        }
+        self.written.rows += taken as u64;
+        // A stream that is always ready would otherwise never let a cancellation through.
+        tokio::task::yield_now().await;
+        Ok(Some(batch.slice(0, taken)))
     }
 }
 
@@ -130,24 +150,17 @@ trait Encoder {
 }
 
 async fn write_text(
-    mut stream: SendableRecordBatchStream,
+    rows: &mut Rows,
     mut encoder: impl Encoder,
     out: &mut (dyn Write + Send),
-) -> Result<u64> {
-    let mut rows = 0;
+) -> Result<()> {
     let mut text = Vec::new();
-    while let Some(batch) = stream.next().await {
-        for slice in slices(&batch?) {
-            encoder.encode(&slice, &mut text)?;
-            flush_text(&mut text, out)?;
-            rows += slice.num_rows() as u64;
-            // A stream that is always ready would otherwise never let a cancellation through.
-            tokio::task::yield_now().await;
-        }
+    while let Some(batch) = rows.next().await? {
+        encoder.encode(&batch, &mut text)?;
+        flush_text(&mut text, out)?;
     }
     encoder.finish(&mut text)?;
-    flush_text(&mut text, out)?;
-    Ok(rows)
+    flush_text(&mut text, out)
 }
 
 fn flush_text(text: &mut Vec<u8>, out: &mut (dyn Write + Send)) -> Result<()> {
@@ -156,12 +169,6 @@ fn flush_text(text: &mut Vec<u8>, out: &mut (dyn Write + Send)) -> Result<()> {
         text.clear();
     }
     Ok(())
-}
-
-fn slices(batch: &RecordBatch) -> impl Iterator<Item = RecordBatch> + use<> {
-    let batch = batch.clone();
-    let rows = batch.num_rows();
-    (0..rows).step_by(SLICE_ROWS).map(move |at| batch.slice(at, SLICE_ROWS.min(rows - at)))
 }
 
 struct CsvEncoder {
@@ -214,27 +221,21 @@ impl Encoder for JsonEncoder {
 }
 
 async fn write_parquet(
-    mut stream: SendableRecordBatchStream,
+    rows: &mut Rows,
     schema: SchemaRef,
     out: &mut (dyn Write + Send),
-) -> Result<u64> {
+) -> Result<()> {
     let failed = |source| Error::new(ErrorKind::Io, "writing Parquet").with_source(source);
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .build();
     let mut writer = ArrowWriter::try_new(&mut *out, schema, Some(properties)).map_err(failed)?;
-    let mut rows = 0;
-    while let Some(batch) = stream.next().await {
-        for slice in slices(&batch?) {
-            writer.write(&slice).map_err(failed)?;
-            rows += slice.num_rows() as u64;
-            tokio::task::yield_now().await;
-        }
+    while let Some(batch) = rows.next().await? {
+        writer.write(&batch).map_err(failed)?;
     }
     writer.close().map_err(failed)?;
-    out.flush().map_err(write_error)?;
-    Ok(rows)
+    out.flush().map_err(write_error)
 }
 
 #[cfg(test)]
@@ -271,8 +272,8 @@ mod tests {
         let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
         let stream = RecordBatchStreamAdapter::new(schema, stream::iter(batches).map(Ok));
         let mut out = Vec::new();
-        let count = futures::executor::block_on(write(Box::pin(stream), format, &mut out))?;
-        assert_eq!(count, rows as u64);
+        let count = futures::executor::block_on(write(Box::pin(stream), &format.into(), &mut out))?;
+        assert_eq!(count, Written { rows: rows as u64, is_cut: false });
         Ok(out)
     }
 
@@ -325,7 +326,7 @@ mod tests {
         let empty = sensors().slice(0, 0);
         assert_eq!(text(vec![empty.clone()], Format::Table), " station | t\n---------+---\n");
         assert_eq!(text(vec![empty.clone()], Format::Csv), "station,t\n");
-        assert_eq!(text(vec![empty], Format::Json), "");
+        assert_eq!(text(vec![empty], Format::Ndjson), "");
     }
 
     #[test]
@@ -339,7 +340,7 @@ mod tests {
     #[test]
     fn json_is_one_object_a_line_with_every_column() {
         assert_eq!(
-            text(vec![sensors()], Format::Json),
+            text(vec![sensors()], Format::Ndjson),
             "{\"station\":\"zü\\tri\\n1\",\"t\":1.5}\n{\"station\":null,\"t\":-20.25}\n\
              {\"station\":\"a,\\\"b\\\"\",\"t\":null}\n"
         );
@@ -371,14 +372,15 @@ mod tests {
                 Ok(())
             }
         }
-        for format in Format::ALL {
+        for format in [Format::Table, Format::Csv, Format::Ndjson, Format::Parquet] {
             for kind in [std::io::ErrorKind::BrokenPipe, std::io::ErrorKind::StorageFull] {
                 let stream = RecordBatchStreamAdapter::new(
                     sensors().schema(),
                     stream::iter([Ok(sensors())]),
                 );
                 let mut out = Failing(kind);
-                let result = write(Box::pin(stream), format, &mut out);
+                let style = format.into();
+                let result = write(Box::pin(stream), &style, &mut out);
                 let error = futures::executor::block_on(result).unwrap_err();
                 assert_eq!(
                     is_closed_pipe(&error),

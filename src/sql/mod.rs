@@ -13,6 +13,7 @@ pub(crate) mod diagnose;
 pub(crate) mod from_clause;
 pub(crate) mod functions;
 mod ignored;
+mod origin;
 mod parser;
 mod script;
 mod statement;
@@ -22,6 +23,7 @@ pub(crate) mod time_travel;
 
 pub use columns::{declared_columns, sql_type};
 pub(crate) use ignored::ignored_in_from;
+pub use origin::Origin;
 pub use script::{Script, is_complete};
 pub use statement::Statement;
 pub(crate) use statement::{

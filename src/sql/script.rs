@@ -4,6 +4,7 @@
 //! can run. A text that ends within a quote or a comment yields the statements before it, then the
 //! error.
 
+use std::sync::Arc;
 use std::vec;
 
 use datafusion::error::DataFusionError;
@@ -13,9 +14,10 @@ use datafusion::sql::sqlparser::tokenizer::{
     Location, Token, TokenWithSpan, Tokenizer, TokenizerError,
 };
 
+use super::origin::Origin;
 use super::parser;
 use super::statement::Statement;
-use crate::error::{Error, Result, did_you_mean};
+use crate::error::{Error, Place, Result, did_you_mean};
 
 /// The dialect of all our SQL.
 pub(super) const DIALECT: GenericDialect = GenericDialect {};
@@ -23,7 +25,10 @@ pub(super) const DIALECT: GenericDialect = GenericDialect {};
 /// The statements of a text, one by one.
 #[derive(Debug)]
 pub struct Script {
-    text: String,
+    text: Arc<str>,
+    name: Option<Arc<str>>,
+    /// Lines of the whole that come before `text`.
+    lines_before: u64,
     tokens: vec::IntoIter<TokenWithSpan>,
     /// Why the text has no tokens beyond `tokens`.
     failure: Option<TokenizerError>,
@@ -35,11 +40,21 @@ impl Script {
     pub fn new(text: &str) -> Self {
         let (tokens, failure) = tokenize(text);
         Self {
-            text: text.to_owned(),
+            text: text.into(),
+            name: None,
+            lines_before: 0,
             tokens: tokens.into_iter(),
             failure,
             cursor: Cursor { line: 1, column: 1, byte: 0 },
         }
+    }
+
+    /// Says what the text is called, for errors, and how many lines of it came before this part.
+    #[must_use]
+    pub fn named(mut self, name: Option<&str>, lines_before: u64) -> Self {
+        self.name = name.map(Arc::from);
+        self.lines_before = lines_before;
+        self
     }
 
     /// Parses a text that must be exactly one statement.
@@ -79,8 +94,7 @@ impl Iterator for Script {
             }
             if !ended && let Some(failure) = self.failure.take() {
                 let start = tokens.first().map_or(failure.location, |first| first.span.start);
-                let excerpt = Excerpt { text: &self.text, start };
-                return Some(Err(tokenizer_error(&failure, excerpt)));
+                return Some(Err(tokenizer_error(&failure, self.place(failure.location, start))));
             }
             let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else {
                 if ended {
@@ -89,20 +103,53 @@ impl Iterator for Script {
                 return None;
             };
             let (start, end) = (first.span.start, last.span.end);
+            let found_first = first.token.to_string();
             let from = self.cursor.advance_to(&self.text, start);
             let to = self.cursor.advance_to(&self.text, end);
-            let text = self.text[from..to].to_owned();
-            let found_first = first.token.to_string();
             let source = Source { text: &self.text[from..to], start };
+            let origin = || Origin {
+                script: self.text.clone(),
+                statement: from..to,
+                name: self.name.clone(),
+                lines_before: self.lines_before,
+            };
             return Some(match parser::parse(tokens, source) {
-                Ok(body) => Ok(Statement { text, line: start.line, body }),
-                Err(parser::Failure::Ours(error)) => Err(error),
+                Ok(body) => Ok(Statement { origin: origin(), body }),
+                Err(parser::Failure::Ours(error)) => Err(origin().locate(error)),
                 Err(parser::Failure::Syntax(error)) => {
-                    let excerpt = Excerpt { text: &self.text, start };
-                    Err(syntax_error(error, excerpt, end, &found_first))
+                    let syntax = Syntax::of(&error);
+                    // What is missing at the end has no place of its own.
+                    let at_end = syntax.message.ends_with("found: EOF");
+                    let at = syntax.at.unwrap_or(if at_end { end } else { start });
+                    let hint = (at == start).then(|| {
+                        did_you_mean(&found_first.to_uppercase(), FIRST_WORDS.iter().copied())
+                    });
+                    Err(syntax_error(&syntax.message, self.place(at, start))
+                        .with_hint_opt(hint.flatten()))
                 }
             });
         }
+    }
+}
+
+impl Script {
+    /// Returns the place of the token at `at`, in the statement that begins at `start`.
+    fn place(&self, at: Location, start: Location) -> Place {
+        let begin = self.byte_of(at.max(start));
+        let rest = &self.text[begin..];
+        let token = Tokenizer::new(&DIALECT, rest.lines().next().unwrap_or_default())
+            .tokenize_with_location()
+            .ok()
+            .and_then(|tokens| tokens.into_iter().next())
+            .filter(|token| !matches!(token.token, Token::Whitespace(_)))
+            .map_or(1, |token| (token.span.end.column - 1) as usize);
+        let length = rest.char_indices().nth(token).map_or(rest.len(), |(at, _)| at);
+        let end = if rest.starts_with(['\n', '\r']) { begin } else { begin + length };
+        Place::of(&self.text, begin..end, self.lines_before + 1).named(self.name.as_deref())
+    }
+
+    fn byte_of(&self, at: Location) -> usize {
+        Cursor { line: 1, column: 1, byte: 0 }.advance_to(&self.text, at)
     }
 }
 
@@ -179,47 +226,47 @@ impl Cursor {
     }
 }
 
-/// Where the statement at fault is.
-#[derive(Clone, Copy)]
-struct Excerpt<'a> {
-    text: &'a str,
-    start: Location,
+/// What the parser says of a syntax error.
+struct Syntax {
+    message: String,
+    at: Option<Location>,
 }
 
-/// The longest line that is shown whole.
-const EXCERPT_CHARS_MAX: usize = 100;
-
-impl Excerpt<'_> {
-    /// Returns the line of the script at `at`, and a caret below the column.
-    fn show(self, at: Location) -> String {
-        let index = usize::try_from(at.line.saturating_sub(1)).unwrap_or(usize::MAX);
-        let line = self.text.lines().nth(index).unwrap_or_default();
-        let column = usize::try_from(at.column.saturating_sub(1)).unwrap_or(usize::MAX);
-        let skipped = column.saturating_sub(EXCERPT_CHARS_MAX / 2);
-        let shown: String = line.chars().skip(skipped).take(EXCERPT_CHARS_MAX).collect();
-        // Tabs stay tabs, so that the caret is below its character whatever their width.
-        let indent: String = shown
-            .chars()
-            .take(column - skipped)
-            .map(|char| if char == '\t' { '\t' } else { ' ' })
-            .collect();
-        format!("\n  {shown}\n  {indent}^")
+impl Syntax {
+    /// Takes the place out of the message, which is where the parser has it.
+    fn of(error: &DataFusionError) -> Self {
+        let message = match error {
+            DataFusionError::SQL(error, _) => match error.as_ref() {
+                ParserError::ParserError(message) | ParserError::TokenizerError(message) => {
+                    message.clone()
+                }
+                ParserError::RecursionLimitExceeded => "it is nested too deeply".to_owned(),
+            },
+            other => other.strip_backtrace(),
+        };
+        match message.rsplit_once(" at Line: ") {
+            Some((before, place)) => Self { message: before.to_owned(), at: parse_location(place) },
+            None => Self { message, at: None },
+        }
     }
 }
 
-fn tokenizer_error(failure: &TokenizerError, excerpt: Excerpt<'_>) -> Error {
-    let at = failure.location;
+fn tokenizer_error(failure: &TokenizerError, place: Place) -> Error {
     let mut message = failure.message.clone();
     if let Some(first) = message.get(..1) {
         message = format!("{}{}", first.to_lowercase(), &message[1..]);
     }
-    Error::invalid(format!(
-        "syntax error at line {}, column {}: {}{}",
-        at.line,
-        at.column,
-        message.trim_end_matches('.'),
-        excerpt.show(at)
-    ))
+    syntax_error(message.trim_end_matches('.'), place)
+}
+
+fn syntax_error(message: &str, place: Place) -> Error {
+    let message = message
+        .replace("Expected: ", "expected ")
+        .replace(", found: EOF", ", but the statement ends")
+        .replace(", found: ", ", found ");
+    let (line, column) = (place.line, place.column);
+    Error::invalid(format!("syntax error at line {line}, column {column}: {message}"))
+        .with_place(place)
 }
 
 /// Statements may begin with these, for the hint after a mistyped one.
@@ -253,37 +300,6 @@ const FIRST_WORDS: &[&str] = &[
     "ROLLBACK",
 ];
 
-fn syntax_error(error: DataFusionError, excerpt: Excerpt<'_>, end: Location, first: &str) -> Error {
-    let message = match &error {
-        DataFusionError::SQL(error, _) => match error.as_ref() {
-            ParserError::ParserError(message) | ParserError::TokenizerError(message) => {
-                message.clone()
-            }
-            ParserError::RecursionLimitExceeded => "it is nested too deeply".to_owned(),
-        },
-        other => other.strip_backtrace(),
-    };
-    let (message, at) = match message.rsplit_once(" at Line: ") {
-        Some((message, place)) => (message.to_owned(), parse_location(place)),
-        None => (message, None),
-    };
-    // What is missing at the end has no place of its own.
-    let at = at.unwrap_or(if message.ends_with("found: EOF") { end } else { excerpt.start });
-    let message = message
-        .replace("Expected: ", "expected ")
-        .replace(", found: EOF", ", but the statement ends")
-        .replace(", found: ", ", found ");
-    let hint = (at == excerpt.start)
-        .then(|| did_you_mean(&first.to_uppercase(), FIRST_WORDS.iter().copied()));
-    Error::invalid(format!(
-        "syntax error at line {}, column {}: {message}{}",
-        at.line,
-        at.column,
-        excerpt.show(at)
-    ))
-    .with_hint_opt(hint.flatten())
-}
-
 /// Parses `3, Column: 14`.
 fn parse_location(text: &str) -> Option<Location> {
     let (line, column) = text.split_once(", Column: ")?;
@@ -297,8 +313,10 @@ mod tests {
     fn texts(script: &str) -> Vec<String> {
         Script::new(script)
             .map(|statement| match statement {
-                Ok(statement) => format!("{}: {}", statement.line(), statement.text()),
-                Err(error) => format!("error: {}", error.message().lines().next().unwrap()),
+                Ok(statement) => {
+                    format!("{}: {}", statement.origin().start().line, statement.text())
+                }
+                Err(error) => format!("error: {}", error.message()),
             })
             .collect()
     }
@@ -339,9 +357,12 @@ mod tests {
         let error = Script::new("SELECT 1;\n\tSELECT (a,,b)").nth(1).unwrap().unwrap_err();
         assert_eq!(
             error.message(),
-            "syntax error at line 2, column 12: expected an expression, found ,\n  \
-             \tSELECT (a,,b)\n  \t          ^"
+            "syntax error at line 2, column 12: expected an expression, found ,"
         );
+        let place = error.place().unwrap();
+        assert_eq!((place.line, place.column), (2, 12));
+        assert_eq!(place.excerpt, "\tSELECT (a,,b)");
+        assert_eq!(&place.excerpt[place.span.clone()], ",");
         let error = Script::parse_one("SELEC 1").unwrap_err();
         assert_eq!(error.hint(), Some("did you mean 'SELECT'?"));
         let error = Script::parse_one("CREATE NODE '/a'").unwrap_err();

@@ -4,29 +4,29 @@ use datafusion::sql::parser::Statement as EngineStatement;
 use datafusion::sql::sqlparser::keywords::ALL_KEYWORDS;
 use serde_json::Value;
 
+use super::origin::Origin;
 use super::time_travel::{Moment, PastClause};
 
 /// One statement of a script, parsed.
 #[derive(Debug, Clone)]
 pub struct Statement {
-    pub(super) text: String,
-    pub(super) line: u64,
+    pub(super) origin: Origin,
     pub(super) body: Body,
 }
 
 impl Statement {
     /// Returns its source, without the semicolon.
     pub fn text(&self) -> &str {
-        &self.text
+        self.origin.text()
     }
 
-    /// Returns the line of the script on which it starts, from 1.
-    pub fn line(&self) -> u64 {
-        self.line
+    /// Returns where in its script it is.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     pub(crate) fn into_parts(self) -> (String, Body) {
-        (self.text, self.body)
+        (self.origin.text().to_owned(), self.body)
     }
 }
 

@@ -76,7 +76,7 @@ fn a_reader_that_leaves_ends_the_shell_quietly() {
     for arguments in [
         &["sql", rows] as &[&str],
         &["sql", "--format", "csv", rows],
-        &["sql", "--format", "json", rows],
+        &["sql", "--format", "ndjson", rows],
     ] {
         let mut child = shell(dir.path()).args(arguments).spawn().unwrap();
         let mut first = String::new();
@@ -249,7 +249,7 @@ fn a_text_may_begin_with_a_comment() {
 #[test]
 fn commands_of_the_interactive_shell_work_in_a_pipe() {
     let dir = pond_with_data();
-    let input = "\\cd /data\nSELECT name\n  FROM 'n.csv'\n  WHERE n = 2;\n\\f json\n\
+    let input = "\\cd /data\nSELECT name\n  FROM 'n.csv'\n  WHERE n = 2;\n\\f ndjson\n\
                  SELECT 1 AS a, 'x;y' AS b;\n\\q\nSELECT 2;\n";
     let output = run_with_input(dir.path(), &[], input);
     assert_eq!(stderr(&output), "");

@@ -454,7 +454,7 @@ fn the_log_keeps_the_command_line_or_the_words_given() {
     let mut arguments = vec!["rm", "-f", "/a dir/it's here"];
     arguments.extend(many.iter().map(String::as_str));
     ok(dir.path(), &arguments);
-    let log = ok(dir.path(), &["log", "--format", "json"]);
+    let log = ok(dir.path(), &["log", "--format", "ndjson"]);
     for message in [
         r#""message":"pond put 'it'\\''s here' '/a dir/'""#,
         r#""message":"because""#,

@@ -15,7 +15,7 @@ use super::kinds::Classifier;
 use super::options::{Layout, OnError, Reject};
 use super::records::{Fault, Index, Misfit, Scanner};
 use super::values::{Misplaced, Values};
-use crate::error::{Error, Result};
+use crate::error::{Error, Place, Result};
 use crate::node::meets;
 use crate::path::PondPath;
 
@@ -296,6 +296,11 @@ impl Decoder {
                     "give the column another type in target_schema, name the text in null_values, \
                      or give on_error => 'skip' or 'null'",
                 )
+                .with_place(lines.place(
+                    self.index.value(*row, *place).0,
+                    self.index.value(*row, *place).1,
+                    path.as_str(),
+                ))
                 .into());
             }
             if layout.on_error == OnError::Skip && !refused.add(*row) {
@@ -364,7 +369,9 @@ impl Decoder {
                  => 'skip', or fill them up with on_error => 'null'"
             }
         };
-        Error::corrupt(format!("'{path}': line {line}: {what}")).with_hint(hint)
+        Error::corrupt(format!("'{path}': line {line}: {what}"))
+            .with_hint(hint)
+            .with_place(Lines::new(chunk, text).place(misfit.start, misfit.start, path.as_str()))
     }
 
     fn describe(&self, fault: Fault) -> String {
@@ -424,6 +431,14 @@ struct Lines<'a> {
 impl<'a> Lines<'a> {
     fn new(chunk: &'a Chunk, text: &'a str) -> Self {
         Self { chunk, text, last: Cell::new((0, chunk.line)) }
+    }
+
+    /// Returns the place of some bytes, or of the whole line where there are none.
+    fn place(&self, from: usize, to: usize, name: &str) -> Place {
+        let line_end =
+            || self.text[from..].find(['\n', '\r']).map_or(self.text.len(), |at| from + at);
+        let to = if to > from { to } else { line_end() };
+        Place::of(self.text, from..to, self.chunk.line).named(Some(name))
     }
 
     /// Returns the line at the start of a record, from 1.

@@ -5,18 +5,12 @@
 -- Some CSV files, here those of a host directory; files of the pond, and of other directories that a
 -- factory makes, do as well.
 CREATE NODE '/host' FACTORY hostmount WITH (directory = 'sql-examples/data');
---> status  | txn | path
--->---------+-----+-------
---> created |   1 | /host
 
 -- The directory is a pattern. Its files are found when it is looked at, and converted to Parquet when
 -- they are first read; a conversion serves for as long as its file stays what it is, and at most for
 -- the time of cache_ttl.
 CREATE NODE '/processed/sensor_series' FACTORY csv_directory
   WITH (source_pattern = '/host/sensors/*.csv', target_type = 'series', temporal_column = 'timestamp', cache_ttl = '6h');
---> status  | txn | path
--->---------+-----+--------------------------
---> created |   2 | /processed/sensor_series
 
 -- A file is called as its source is, without its endings. Of two that would share a name, each has as
 -- much more of its path as tells it from the other.
@@ -48,9 +42,6 @@ FROM '/processed/sensor_series/*.series' GROUP BY station ORDER BY station;
 CREATE VIEW '/daily.series' AS
 SELECT date_trunc('day', timestamp) AS day, round(avg(temperature), 1) AS mean
 FROM '/processed/sensor_series/*.series' GROUP BY 1;
---> status  | txn | path
--->---------+-----+---------------
---> created |   3 | /daily.series
 
 SELECT * FROM '/daily.series' ORDER BY day LIMIT 2;
 --> day                 | mean
@@ -69,9 +60,6 @@ SELECT depth, path FROM lineage('/daily.series', 'upstream');
 -- How a text is written is detected, unless it is said. This is one file by itself.
 CREATE NODE '/december.table' FACTORY csv_to_parquet
   WITH (source = '/host/sensors/2025-12.csv', delimiter = ',', has_header = true);
---> status  | txn | path
--->---------+-----+-----------------
---> created |   4 | /december.table
 
 SELECT count(*) AS rows, max(temperature) AS warmest FROM '/december.table';
 --> rows | warmest

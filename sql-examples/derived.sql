@@ -5,22 +5,13 @@
 -- The node holds the query and nothing of its answer: it shows what its sources hold now, and whoever
 -- reads it cannot tell it from a table. Some readings and some events to begin with:
 CREATE NODE '/host' FACTORY hostmount WITH (directory = 'sql-examples/data');
---> status  | txn | path
--->---------+-----+-------
---> created |   1 | /host
 
 CREATE TABLE '/data/hourly_sensors.series' AS
 SELECT timestamp, station, temperature, humidity FROM '/host/sensors/2025-12.csv';
---> status  | txn | path
--->---------+-----+-----------------------------
---> created |   2 | /data/hourly_sensors.series
 
 CREATE TABLE '/logs/all_events.series' AS
 SELECT timestamp, CASE WHEN minute(timestamp) < 30 THEN 'HIGH' ELSE 'LOW' END AS severity
 FROM (SELECT unnest(range(now() - INTERVAL '47 hours 45 minutes', now(), INTERVAL '30 minutes')) AS timestamp);
---> status  | txn | path
--->---------+-----+-------------------------
---> created |   3 | /logs/all_events.series
 
 -- A summary of each day. FROM names the source, which the query calls source_series, or just source.
 -- REFRESH EVERY keeps the rows: they are served for an hour before they are made anew.
@@ -29,9 +20,6 @@ CREATE NODE '/analytics/daily_summary.series' FACTORY sql_derived_series
   REFRESH EVERY '1h'
   AS SELECT DATE(timestamp) AS date, AVG(temperature) AS avg_temp, MAX(humidity) AS max_humidity
      FROM source_series GROUP BY DATE(timestamp);
---> status  | txn | path
--->---------+-----+---------------------------------
---> created |   4 | /analytics/daily_summary.series
 
 SELECT date, round(avg_temp, 2) AS avg_temp, max_humidity
 FROM '/analytics/daily_summary.series' ORDER BY date;
@@ -44,9 +32,6 @@ FROM '/analytics/daily_summary.series' ORDER BY date;
 -- Without REFRESH EVERY a node is live. This one shows the alerts of the last day, whenever that is.
 CREATE NODE '/logs/high_priority_alerts.series' FACTORY sql_derived_series FROM '/logs/all_events.series'
   AS SELECT * FROM source_series WHERE severity = 'HIGH' AND timestamp > NOW() - INTERVAL '24 hours';
---> status  | txn | path
--->---------+-----+-----------------------------------
---> created |   5 | /logs/high_priority_alerts.series
 
 SELECT severity, count(*) AS alerts FROM '/logs/high_priority_alerts.series' GROUP BY severity;
 --> severity | alerts
@@ -56,9 +41,6 @@ SELECT severity, count(*) AS alerts FROM '/logs/high_priority_alerts.series' GRO
 -- Derived nodes are sources like any other: at which hours are alerts?
 CREATE NODE '/logs/trending.table' FACTORY sql_derived_table FROM '/logs/high_priority_alerts.series'
   AS SELECT hour, COUNT(*) AS alert_count FROM (SELECT HOUR(timestamp) AS hour FROM source_series) GROUP BY hour ORDER BY alert_count DESC;
---> status  | txn | path
--->---------+-----+----------------------
---> created |   6 | /logs/trending.table
 
 SELECT count(*) AS hours, sum(alert_count) AS alerts FROM '/logs/trending.table';
 --> hours | alerts
@@ -83,20 +65,11 @@ SELECT depth, path, reads FROM lineage('/logs/all_events.series', 'downstream');
 CREATE TABLE '/a.series' AS
 SELECT timestamp, station, temperature FROM '/data/hourly_sensors.series'
 WHERE timestamp = '2025-12-01T12:00:00';
---> status  | txn | path
--->---------+-----+-----------
---> created |   7 | /a.series
 
 CREATE TABLE '/b.table' AS
 SELECT * FROM (VALUES ('basel', 260), ('davos', 1560), ('zermatt', 1608)) AS v (station, height);
---> status  | txn | path
--->---------+-----+----------
---> created |   8 | /b.table
 
 CREATE VIEW '/analytics/joined.table' AS SELECT * FROM '/a.series' a JOIN '/b.table' b USING (station);
---> status  | txn | path
--->---------+-----+-------------------------
---> created |   9 | /analytics/joined.table
 
 SELECT * FROM '/analytics/joined.table' ORDER BY height;
 --> timestamp           | station | temperature | height
@@ -108,9 +81,6 @@ SELECT * FROM '/analytics/joined.table' ORDER BY height;
 -- New rows are seen at once by what is live; what is kept is as old as it says. REFRESH NODE makes it
 -- anew now.
 INSERT INTO '/data/hourly_sensors.series' VALUES ('2025-12-08T12:00:00', 'basel', 14.5, 40);
---> status   | txn | path
--->----------+-----+-----------------------------
---> appended |  10 | /data/hourly_sensors.series
 
 SELECT max(date) AS newest FROM '/analytics/daily_summary.series';
 --> newest
@@ -118,9 +88,6 @@ SELECT max(date) AS newest FROM '/analytics/daily_summary.series';
 --> 2025-12-03
 
 REFRESH NODE '/analytics/daily_summary.series';
---> status    | txn  | path
--->-----------+------+---------------------------------
---> refreshed | NULL | /analytics/daily_summary.series
 
 SELECT max(date) AS newest FROM '/analytics/daily_summary.series';
 --> newest
@@ -143,14 +110,7 @@ SHOW CREATE NODE '/logs/high_priority_alerts.series';
 --> /logs/high_priority_alerts.series | CREATE NODE '/logs/high_priority_alerts.series' FACTORY sql_derived_series FROM '/logs/all_events.series' AS SELECT * FROM source_series WHERE severity = 'HIGH' AND timestamp > NOW() - INTERVAL '24 hours'
 
 ALTER NODE '/analytics/daily_summary.series' SET (refresh_interval = '15 minutes');
---> status  | txn | path
--->---------+-----+---------------------------------
---> altered |  11 | /analytics/daily_summary.series
 
 -- A query that does not work is never stored, nor one that would read itself. What others read is not
 -- dropped by mistake either: DROP NODE refuses it and names them; CASCADE drops them, too.
 DROP NODE '/logs/high_priority_alerts.series' CASCADE;
---> status  | txn | path
--->---------+-----+-----------------------------------
---> dropped |  12 | /logs/trending.table
---> dropped |  12 | /logs/high_priority_alerts.series

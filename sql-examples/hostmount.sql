@@ -3,9 +3,6 @@
 -- A relative directory counts from where the shell runs; the pond keeps the absolute path. A
 -- directory that is not there is refused, so a typing error is told at once.
 CREATE NODE '/sensors' FACTORY hostmount WITH (directory = 'sql-examples/data/sensors');
---> status  | txn | path
--->---------+-----+----------
---> created |   1 | /sensors
 
 -- The options a factory takes.
 DESCRIBE FACTORY hostmount;
@@ -30,6 +27,3 @@ SELECT count(*) AS readings, count(humidity) AS with_humidity FROM '/sensors/202
 
 -- Dropping the mount forgets the recipe. The host's files stay as they are.
 DROP NODE '/sensors';
---> status  | txn | path
--->---------+-----+----------
---> dropped |   2 | /sensors

@@ -1,9 +1,6 @@
 -- ls(): directories as rows, of the pond and of the hosts mounted in it alike.
 
 CREATE NODE '/host' FACTORY hostmount WITH (directory = 'sql-examples/data');
---> status  | txn | path
--->---------+-----+-------
---> created |   1 | /host
 
 -- One directory. Rows come in no particular order: ask for one.
 SELECT name, entry_type FROM ls('/host') ORDER BY name;

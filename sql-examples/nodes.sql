@@ -2,15 +2,9 @@
 
 CREATE NODE IF NOT EXISTS '/logs/app' FACTORY hostmount
 WITH (directory = 'sql-examples/data/events') COMMENT 'what was done at the stations';
---> status  | txn | path
--->---------+-----+-----------
---> created |   1 | /logs/app
 
 -- Again: nothing to do, and no transaction.
 CREATE NODE IF NOT EXISTS '/logs/app' FACTORY hostmount WITH (directory = 'sql-examples/data/events');
---> status | txn  | path
--->--------+------+-----------
---> exists | NULL | /logs/app
 
 SELECT factory, description FROM factories();
 --> factory            | description
@@ -30,14 +24,8 @@ SELECT path, entry_type, factory, comment FROM nodes() ORDER BY path;
 --> /logs/app | directory  | hostmount | what was done at the stations
 
 ALTER NODE '/logs/app' SET COMMENT 'maintenance';
---> status  | txn | path
--->---------+-----+-----------
---> altered |   2 | /logs/app
 
 ALTER NODE '/logs/app' RENAME TO '/maintenance';
---> status  | txn | path
--->---------+-----+--------------
---> renamed |   3 | /maintenance
 
 SELECT station, sum(minutes) AS minutes FROM '/maintenance/*.json' GROUP BY station ORDER BY station;
 --> station | minutes
@@ -48,9 +36,6 @@ SELECT station, sum(minutes) AS minutes FROM '/maintenance/*.json' GROUP BY stat
 --> zermatt |      90
 
 DROP NODE '/maintenance';
---> status  | txn | path
--->---------+-----+--------------
---> dropped |   4 | /maintenance
 
 -- What was done, and by which statement.
 SELECT txn, message FROM pond_log() ORDER BY txn;

@@ -3,25 +3,13 @@
 -- A table is made from a query; its name is a path, and missing directories are made.
 CREATE TABLE '/weather/stations.table' AS
 SELECT * FROM (VALUES ('basel', 260), ('davos', 1560)) AS v (station, height);
---> status  | txn | path
--->---------+-----+-------------------------
---> created |   1 | /weather/stations.table
 
 -- Each change is a new version: INSERT, UPDATE, DELETE, CREATE OR REPLACE TABLE.
 INSERT INTO '/weather/stations.table' (height, station) VALUES (273, 'lugano'), (1608, 'zermat');
---> status   | txn | path
--->----------+-----+-------------------------
---> replaced |   2 | /weather/stations.table
 
 UPDATE '/weather/stations.table' SET station = 'zermatt' WHERE height = 1608;
---> status   | txn | path
--->----------+-----+-------------------------
---> replaced |   3 | /weather/stations.table
 
 DELETE FROM '/weather/stations.table' WHERE height < 270;
---> status   | txn | path
--->----------+-----+-------------------------
---> replaced |   4 | /weather/stations.table
 
 SELECT * FROM '/weather/stations.table';
 --> station | height
@@ -34,20 +22,11 @@ SELECT * FROM '/weather/stations.table';
 -- kept by its time column, `timestamp` unless WITH (temporal_column = …) names another, so that reading
 -- a range, or the newest rows, reads little more than those. ORDER BY says in which order.
 CREATE TABLE '/weather/readings.series' (timestamp TIMESTAMP, station VARCHAR, celsius DOUBLE);
---> status  | txn | path
--->---------+-----+--------------------------
---> created |   5 | /weather/readings.series
 
 INSERT INTO '/weather/readings.series' VALUES
   ('2026-01-02 12:00:00', 'davos', -4.5), ('2026-01-01 12:00:00', 'davos', -7.0);
---> status   | txn | path
--->----------+-----+--------------------------
---> appended |   6 | /weather/readings.series
 
 INSERT INTO '/weather/readings.series' VALUES ('2026-01-01 12:00:00', 'lugano', 6.5);
---> status   | txn | path
--->----------+-----+--------------------------
---> appended |   7 | /weather/readings.series
 
 SELECT r.timestamp, station, celsius, height
 FROM '/weather/readings.series' AS r JOIN '/weather/stations.table' USING (station)
@@ -61,9 +40,6 @@ ORDER BY r.timestamp, station;
 -- COPY writes other formats; the ending of the name tells which.
 COPY (SELECT station, max(celsius) AS warmest FROM '/weather/readings.series' GROUP BY station ORDER BY 1)
 TO '/weather/warmest.csv';
---> status  | txn | path
--->---------+-----+----------------------
---> created |   8 | /weather/warmest.csv
 
 SELECT * FROM '/weather/warmest.csv';
 --> station | warmest

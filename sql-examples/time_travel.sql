@@ -1,19 +1,10 @@
 -- Time travel: every transaction can be read again, compared, and restored.
 
 CREATE TABLE '/plan.table' AS SELECT 'draft' AS state, 3 AS pages;
---> status  | txn | path
--->---------+-----+-------------
---> created |   1 | /plan.table
 
 INSERT INTO '/plan.table' VALUES ('review', 5);
---> status   | txn | path
--->----------+-----+-------------
---> replaced |   2 | /plan.table
 
 CREATE OR REPLACE TABLE '/plan.table' AS SELECT 'final' AS state;
---> status   | txn | path
--->----------+-----+-------------
---> replaced |   3 | /plan.table
 
 -- By the number of a transaction, or by time; behind a path in a FROM …
 SELECT * FROM '/plan.table' VERSION AS OF 2;
@@ -47,9 +38,6 @@ SELECT txn, version, change, rows FROM history('/plan.table');
 -->   3 |       3 | updated |    1
 
 DROP TABLE '/plan.table';
---> status  | txn | path
--->---------+-----+-------------
---> dropped |   4 | /plan.table
 
 SELECT path, change, version_before, version_after FROM pond_diff(1, 4);
 --> path        | change  | version_before | version_after
@@ -58,9 +46,6 @@ SELECT path, change, version_before, version_after FROM pond_diff(1, 4);
 
 -- What is gone comes back.
 RESTORE NODE '/plan.table' TO VERSION 2;
---> status   | txn | path
--->----------+-----+-------------
---> restored |   5 | /plan.table
 
 SELECT * FROM '/plan.table';
 --> state  | pages

@@ -4,16 +4,10 @@
 CREATE TABLE '/raw/basel.series' AS SELECT * FROM (VALUES
   (TIMESTAMP '2026-01-01 00:20:00', 4.5, 71), (TIMESTAMP '2026-01-01 00:40:00', 4.0, 72),
   (TIMESTAMP '2026-01-01 01:20:00', 3.5, 75)) AS v (timestamp, temperature, humidity);
---> status  | txn | path
--->---------+-----+-------------------
---> created |   1 | /raw/basel.series
 
 CREATE TABLE '/raw/davos.series' AS SELECT * FROM (VALUES
   (TIMESTAMP '2026-01-01 00:40:00', -6.0, 60), (TIMESTAMP '2026-01-01 01:00:00', -6.5, 61),
   (TIMESTAMP '2026-01-01 02:10:00', -8.0, 66)) AS v (timestamp, temperature, humidity);
---> status  | txn | path
--->---------+-----+-------------------
---> created |   2 | /raw/davos.series
 
 -- FULL JOIN keeps the times of either, and coalesce takes the one that is there. The engine's USING
 -- (timestamp) would do for an inner join; in a FULL JOIN it shows the time of the left side only. The
@@ -24,9 +18,6 @@ SELECT coalesce(basel.timestamp, davos.timestamp) AS timestamp,
        davos.temperature AS davos_temperature, davos.humidity AS davos_humidity
 FROM '/raw/basel.series' AS basel
 FULL JOIN '/raw/davos.series' AS davos ON basel.timestamp = davos.timestamp;
---> status  | txn | path
--->---------+-----+---------------------
---> created |   3 | /joined/pair.series
 
 SELECT * FROM '/joined/pair.series' ORDER BY timestamp;
 --> timestamp           | basel_temperature | basel_humidity | davos_temperature | davos_humidity
@@ -45,9 +36,6 @@ FROM (SELECT timestamp, temperature AS basel_temperature FROM '/raw/basel.series
       UNION ALL BY NAME
       SELECT timestamp, temperature AS davos_temperature FROM '/raw/davos.series')
 GROUP BY timestamp;
---> status  | txn | path
--->---------+-----+--------------------
---> created |   4 | /joined/all.series
 
 SELECT * FROM '/joined/all.series' WHERE timestamp >= '2026-01-01T00:30:00' ORDER BY timestamp;
 --> timestamp           | basel_temperature | davos_temperature
@@ -61,15 +49,9 @@ SELECT * FROM '/joined/all.series' WHERE timestamp >= '2026-01-01T00:30:00' ORDE
 -- resolutions, as series of their own.
 CREATE NODE '/reduced/basel' FACTORY temporal_reduce FROM '/raw/basel.series'
   WITH (resolutions = ('1h', '1d'), aggregates = ('avg', 'max'), columns = ('temperature'));
---> status  | txn | path
--->---------+-----+----------------
---> created |   5 | /reduced/basel
 
 CREATE NODE '/reduced/davos' FACTORY temporal_reduce FROM '/raw/davos.series'
   WITH (resolutions = ('1h', '1d'), aggregates = ('avg', 'max'), columns = ('temperature'));
---> status  | txn | path
--->---------+-----+----------------
---> created |   6 | /reduced/davos
 
 SELECT path FROM ls('/reduced', recursive => true) WHERE entry_type = 'file:series' ORDER BY path;
 --> path
@@ -91,9 +73,6 @@ FROM (SELECT timestamp, temperature_avg AS basel FROM '/reduced/basel/res=1h.ser
       UNION ALL BY NAME
       SELECT timestamp, temperature_avg AS davos FROM '/reduced/davos/res=1h.series')
 GROUP BY timestamp;
---> status  | txn | path
--->---------+-----+-----------------------
---> created |   7 | /joined/hourly.series
 
 SELECT * FROM '/joined/hourly.series' ORDER BY timestamp;
 --> timestamp           | basel_temperature | davos_temperature

@@ -6,9 +6,6 @@
 
 -- A dynamic node stores only its recipe. This one shows the directory beside this file, live.
 CREATE NODE '/host' FACTORY hostmount WITH (directory = 'sql-examples/data');
---> status  | txn | path
--->---------+-----+-------
---> created |   1 | /host
 
 -- What is in it?
 SELECT path, size FROM ls('/host', recursive => true)

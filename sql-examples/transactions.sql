@@ -3,22 +3,13 @@
 
 CREATE TABLE '/stock.table' AS
 SELECT * FROM (VALUES ('apples', 10), ('pears', 4)) AS v (fruit, pieces);
---> status  | txn | path
--->---------+-----+--------------
---> created |   1 | /stock.table
 
 BEGIN;
 
 -- What it changes has no transaction number yet, and nobody else sees it.
 UPDATE '/stock.table' SET pieces = pieces - 3 WHERE fruit = 'apples';
---> status   | txn  | path
--->----------+------+--------------
---> replaced | NULL | /stock.table
 
 CREATE TABLE '/sold.table' AS SELECT 'apples' AS fruit, 3 AS pieces;
---> status  | txn  | path
--->---------+------+-------------
---> created | NULL | /sold.table
 
 -- Statements inside see it.
 SELECT s.fruit, s.pieces AS left_over, o.pieces AS sold
@@ -28,23 +19,13 @@ FROM '/stock.table' AS s JOIN '/sold.table' AS o USING (fruit);
 --> apples |         7 |    3
 
 COMMIT;
---> status    | txn | path
--->-----------+-----+------
---> committed |   2 | /
 
 -- ROLLBACK gives it all up.
 BEGIN;
 
 DROP TABLE '/stock.table', '/sold.table';
---> status  | txn  | path
--->---------+------+--------------
---> dropped | NULL | /stock.table
---> dropped | NULL | /sold.table
 
 ROLLBACK;
---> status      | txn  | path
--->-------------+------+------
---> rolled back | NULL | /
 
 SELECT path FROM nodes() ORDER BY path;
 --> path

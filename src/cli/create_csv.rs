@@ -99,7 +99,7 @@ struct Dialect {
     comment_char: Option<String>,
 
     /// A text that is null; may be given more than once
-    #[arg(long = "null", value_name = "TEXT", allow_hyphen_values = true)]
+    #[arg(long = "null-values", value_name = "TEXT", allow_hyphen_values = true)]
     null_values: Vec<String>,
 
     /// How times are written: strftime directives, or unix, unix_ms, unix_us, unix_ns

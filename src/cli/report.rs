@@ -152,14 +152,19 @@ fn render(error: &Error, color: bool) -> String {
         let snippet = Snippet::source(place.excerpt.as_str())
             .line_start(line)
             .annotation(AnnotationKind::Primary.span(place.span.clone()));
-        let mut group = report.remove(0);
-        if let Some(name) = &place.name {
-            // Not the snippet's own: of a long line only a part is shown.
-            let column = usize::try_from(place.column).unwrap_or(usize::MAX);
-            group =
-                group.element(Origin::path(escape_controls(name)).line(line).char_column(column));
-        }
-        report.push(group.element(snippet));
+        let group = report.remove(0);
+        let name = place.name.as_deref().map(escape_controls);
+        let is_whole = place.column == place.excerpt[..place.span.start].chars().count() as u64 + 1;
+        report.push(match name {
+            Some(name) if is_whole => group.element(snippet.path(name)),
+            // Of a long line only a part is shown, which the drawing knows nothing of.
+            Some(name) => {
+                let column = usize::try_from(place.column).unwrap_or(usize::MAX);
+                let origin = Origin::path(name).line(line).char_column(column);
+                group.element(origin).element(snippet)
+            }
+            None => group.element(snippet),
+        });
     }
     let width = match std::io::stderr().is_terminal() {
         true => terminal_size::terminal_size_of(std::io::stderr()),

@@ -39,6 +39,7 @@ fn bash(dir: &Path) -> Command {
     bash.current_dir(dir)
         .env_remove("POND")
         .env("POND_DURABILITY", "process")
+        .env("POND_FORMAT", "table")
         .env("PATH", std::env::join_paths(path).unwrap());
     bash
 }

@@ -360,19 +360,19 @@ impl From<DataFusionError> for Error {
             DataFusionError::Diagnostic(_, inner) => Error::from(*inner),
             DataFusionError::Shared(shared) => match find_ours(shared.as_ref()) {
                 Some(ours) => ours.restate(),
-                None => Error::new(engine_kind(&shared), shared.strip_backtrace()),
+                None => Error::new(engine_kind(&shared), plain(&shared)),
             },
             DataFusionError::Collection(mut all) if !all.is_empty() => Error::from(all.remove(0)),
             DataFusionError::ArrowError(inner, backtrace) => match find_ours(inner.as_ref()) {
                 Some(ours) => ours.restate(),
                 None => Error::new(
                     ErrorKind::Engine,
-                    DataFusionError::ArrowError(inner, backtrace).strip_backtrace(),
+                    plain(&DataFusionError::ArrowError(inner, backtrace)),
                 ),
             },
             other => match find_ours(&other) {
                 Some(ours) => ours.restate(),
-                None => Error::new(engine_kind(&other), other.strip_backtrace()),
+                None => Error::new(engine_kind(&other), plain(&other)),
             },
         }
     }
@@ -394,6 +394,37 @@ fn engine_kind(error: &DataFusionError) -> ErrorKind {
     match error.find_root() {
         DataFusionError::ResourcesExhausted(_) => ErrorKind::Limit,
         _ => ErrorKind::Engine,
+    }
+}
+
+/// What the engine puts before a message to say which part of it speaks.
+const SPEAKERS: &[&str] = &[
+    "Error during planning: ",
+    "Execution error: ",
+    "Arrow error: ",
+    "Cast error: ",
+    "Compute error: ",
+    "Parquet error: ",
+    "Schema error: ",
+    "Resources exhausted: ",
+    "Invalid argument error: ",
+    "Invalid or Unsupported Configuration: ",
+];
+
+/// Returns what the engine says, without saying which part of it does.
+fn plain(error: &DataFusionError) -> String {
+    let said = error.strip_backtrace();
+    let mut text = said.as_str();
+    while let Some(rest) = SPEAKERS.iter().find_map(|speaker| text.strip_prefix(speaker)) {
+        text = rest;
+    }
+    let mut chars = text.chars();
+    match (chars.next(), chars.next()) {
+        // A word, and not a name.
+        (Some(first), Some(second)) if first.is_uppercase() && second.is_lowercase() => {
+            format!("{}{}", first.to_lowercase(), &text[first.len_utf8()..])
+        }
+        _ => text.to_owned(),
     }
 }
 

@@ -236,7 +236,7 @@ pub type Outcome = Result<i32>;
 /// Runs the command line of this process and returns its exit code.
 pub fn run() -> i32 {
     interrupt::watch();
-    let arguments: Vec<_> = std::env::args_os().collect();
+    let arguments: Vec<_> = std::env::args_os().map(text_or_option).collect();
     let color = color_of(&arguments);
     let choice = match color {
         Color::Auto => clap::ColorChoice::Auto,
@@ -281,6 +281,17 @@ pub fn run() -> i32 {
             report(&error);
             exit_code(&error)
         }
+    }
+}
+
+/// Tells a text that begins with a comment from an option: SQL may begin with `--`, and a blank
+/// before it changes nothing.
+fn text_or_option(argument: OsString) -> OsString {
+    let text = argument.to_string_lossy();
+    let word = text.split(char::is_whitespace).next().unwrap_or_default();
+    match text.starts_with("--") && word.len() < text.len() && !word.contains('=') {
+        true => format!(" {text}").into(),
+        false => argument,
     }
 }
 

@@ -25,7 +25,7 @@ use super::{Outcome, Shell, engine};
 #[derive(Debug, Args)]
 pub struct Sql {
     /// The statements; `-` reads them from stdin
-    #[arg(value_name = "SQL", allow_hyphen_values = true, value_parser = parse_sql)]
+    #[arg(value_name = "SQL")]
     sql: Option<String>,
 
     #[command(flatten)]
@@ -116,14 +116,6 @@ impl Sql {
         });
         session.end(outcome)
     }
-}
-
-/// Takes a text that begins with a comment for SQL, but not a mistyped option.
-fn parse_sql(text: &str) -> Result<String, String> {
-    if text.starts_with('-') && text != "-" && !text.contains(char::is_whitespace) {
-        return Err(format!("'{text}' is no option"));
-    }
-    Ok(text.to_owned())
 }
 
 /// Writes what a node is and, if it is a table, its columns; just the columns of a table if

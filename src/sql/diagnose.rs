@@ -13,6 +13,9 @@ const LISTED_NAMES_MAX: usize = 20;
 
 /// Turns an error of planning a statement in `session` into ours.
 pub(crate) fn explain(error: DataFusionError, session: &SessionState) -> Error {
+    if let Some(setting) = no_setting(&error, session) {
+        return setting;
+    }
     let better = match innermost(&error) {
         DataFusionError::SchemaError(schema, _) => match schema.as_ref() {
             SchemaError::FieldNotFound { field, valid_fields } => {
@@ -34,6 +37,28 @@ fn without_rules(error: DataFusionError) -> DataFusionError {
         }
         other => other,
     }
+}
+
+/// The engine says of a setting that is not there in what part of its settings it is not.
+fn no_setting(error: &DataFusionError, session: &SessionState) -> Option<Error> {
+    let said = error.strip_backtrace();
+    let shown = || {
+        let (before, _) = said.split_once("' is not a variable which can be viewed")?;
+        before.rsplit_once('\'').map(|(_, name)| name)
+    };
+    let set = || {
+        let (_, rest) = said.split_once("Error setting config ")?;
+        (said.contains("not found") || said.contains("Could not find config namespace"))
+            .then(|| rest.split_whitespace().next().unwrap_or_default())
+    };
+    let name = shown().or_else(set)?;
+    let settings = session.config_options().entries();
+    let hint = nearest(name, settings.iter().map(|setting| setting.key.as_str()));
+    let hint = hint.map(|near| format!("did you mean '{near}'?"));
+    Some(
+        Error::not_found(format!("setting '{name}' does not exist"))
+            .with_hint(hint.unwrap_or_else(|| "SHOW ALL lists them".to_owned())),
+    )
 }
 
 /// Whether an error of ours travelled through the engine.
@@ -130,6 +155,17 @@ fn no_such(message: &str, session: &SessionState) -> Option<Error> {
     if let Some(name) = between(message, "table '", "' not found") {
         return Some(no_table(name, session));
     }
+    if let Some((_, rest)) = message.split_once("column \"")
+        && let Some((column, _)) = rest.split_once("\" must appear in the GROUP BY clause")
+    {
+        // A path has dots of its own.
+        let name = column.rsplit('.').next().unwrap_or_default();
+        let message = format!("column '{name}' is neither in GROUP BY nor within an aggregate");
+        return Some(
+            Error::invalid(message)
+                .with_hint(format!("add it to GROUP BY, write GROUP BY ALL, or any_value({name})")),
+        );
+    }
     None
 }
 
@@ -170,7 +206,7 @@ fn no_table(name: &str, session: &SessionState) -> Error {
         None if session.table_functions().contains_key(short) => {
             Some(format!("it is a table function: FROM {short}(…)"))
         }
-        None => None,
+        None => Some("a table of the pond is named by its path, in quotes: FROM '/…'".to_owned()),
     };
     Error::not_found(format!("table '{short}' does not exist")).with_hint_opt(hint)
 }

@@ -11,7 +11,7 @@
 //! drop_node    = DROP NODE [ IF EXISTS ] path { "," path } [ RECURSIVE ] [ CASCADE | RESTRICT ] ;
 //! refresh_node = REFRESH NODE path { "," path } ;
 //! restore_node = RESTORE NODE path TO ( VERSION number | TIMESTAMP expr ) ;
-//! show         = SHOW NODES [ IN path ] [ RECURSIVE ] [ LIKE string ] | SHOW FACTORIES
+//! show         = SHOW NODES [ ( IN | FROM ) path ] [ RECURSIVE ] [ LIKE string ] | SHOW FACTORIES
 //!              | SHOW CREATE NODE path | SHOW LINEAGE FOR path [ UPSTREAM | DOWNSTREAM ] | SHOW LOG ;
 //! describe     = ( DESCRIBE | DESC ) ( path | NODE path | FACTORY name ) ;
 //! explain_node = EXPLAIN NODE path ;
@@ -272,7 +272,8 @@ fn restore_node(parser: &mut Parser<'_>) -> Parsed<NodeStatement> {
 }
 
 fn show_nodes(parser: &mut Parser<'_>) -> Parsed<NodeStatement> {
-    let within = if take(parser, &["IN"]) { Some(path(parser)?) } else { None };
+    let within =
+        if take(parser, &["IN"]) || take(parser, &["FROM"]) { Some(path(parser)?) } else { None };
     let recursive = take(parser, &["RECURSIVE"]);
     let like = if take(parser, &["LIKE"]) {
         Some(string(parser, "a pattern in single quotes")?)

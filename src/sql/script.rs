@@ -121,11 +121,13 @@ impl Iterator for Script {
                     // What is missing at the end has no place of its own.
                     let at_end = syntax.message.ends_with("found: EOF");
                     let at = syntax.at.unwrap_or(if at_end { end } else { start });
-                    let hint = (at == start).then(|| {
-                        did_you_mean(&found_first.to_uppercase(), FIRST_WORDS.iter().copied())
-                    });
-                    Err(syntax_error(&syntax.message, self.place(at, start))
-                        .with_hint_opt(hint.flatten()))
+                    let place = self.place(at, start);
+                    let (word, words) = match at == start {
+                        true => (found_first.as_str(), FIRST_WORDS),
+                        false => (&place.excerpt[place.span.clone()], OTHER_WORDS),
+                    };
+                    let hint = did_you_mean(&word.to_uppercase(), words.iter().copied());
+                    Err(syntax_error(&syntax.message, place).with_hint_opt(hint))
                 }
             });
         }
@@ -225,6 +227,32 @@ impl Cursor {
         self.byte
     }
 }
+
+/// Clauses begin with these, for the hint after a mistyped one.
+const OTHER_WORDS: &[&str] = &[
+    "FROM",
+    "WHERE",
+    "GROUP BY",
+    "ORDER BY",
+    "HAVING",
+    "LIMIT",
+    "OFFSET",
+    "JOIN",
+    "LEFT JOIN",
+    "UNION",
+    "VALUES",
+    "FACTORY",
+    "WITH",
+    "OPTIONS",
+    "COMMENT",
+    "NODE",
+    "NODES",
+    "TABLE",
+    "VIEW",
+    "SCHEMA",
+    "RECURSIVE",
+    "LIKE",
+];
 
 /// What the parser says of a syntax error.
 struct Syntax {

@@ -28,6 +28,7 @@ mod power;
 mod probe;
 mod samples;
 mod scan;
+mod scripts;
 mod series;
 mod slt;
 mod statements;

@@ -1,0 +1,231 @@
+//! What a script relies on: what is on stdout and what on stderr, exit codes, files that are complete
+//! or not there.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::cli::{run, run_with_input, shell, stderr, stdout};
+
+/// A directory with a pond that has `/n.table` of three rows, one of which is null.
+fn pond() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let make =
+        "CREATE TABLE '/n.table' AS SELECT * FROM (VALUES (1, 'one'), (2, NULL), (3, 'three'))
+                AS t(n, name)";
+    for arguments in [&["init"] as &[&str], &["sql", make]] {
+        let output = run(dir.path(), arguments);
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+    dir
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("it ended by itself")
+}
+
+const SELECT: &str = "SELECT * FROM '/n.table' ORDER BY n";
+
+#[test]
+fn rows_in_a_pipe_are_csv_and_nothing_else_is_there() {
+    let dir = pond();
+    let piped = |arguments: &[&str]| {
+        shell(dir.path()).env_remove("POND_FORMAT").args(arguments).output().unwrap()
+    };
+    let text = format!("CREATE SCHEMA \"/made\"; {SELECT}; DROP SCHEMA \"/made\"");
+    let output = piped(&["sql", &text]);
+    assert_eq!(stdout(&output), "n,name\n1,one\n2,\n3,three\n");
+    assert!(stderr(&output).contains("created /made (txn 2)\n"), "{}", stderr(&output));
+    let output = piped(&["-q", "sql", &text]);
+    assert_eq!(
+        (stdout(&output).as_str(), stderr(&output).as_str()),
+        ("n,name\n1,one\n2,\n3,three\n", "")
+    );
+    let output = piped(&["sql", SELECT, "--no-header", "--null", "-", "--max-rows", "2"]);
+    assert_eq!(stdout(&output), "1,one\n2,-\n");
+    let status = piped(&["status"]);
+    assert!(stdout(&status).starts_with("what,count,"), "{}", stdout(&status));
+}
+
+#[test]
+fn the_exit_code_tells_what_went_wrong() {
+    let dir = pond();
+    fs::create_dir(dir.path().join("data")).unwrap();
+    fs::write(dir.path().join("data/torn.csv"), "a,b\n1,2\n3,4,5,6\n").unwrap();
+    let mount = "CREATE NODE '/data' FACTORY hostmount WITH (directory = 'data')";
+    assert_eq!(code(&run(dir.path(), &["sql", mount])), 0);
+    let limited = "SET datafusion.runtime.memory_limit = '1K'; \
+                   SELECT count(DISTINCT value) FROM generate_series(1, 1000000)";
+    for (arguments, expected) in [
+        (&["sql", SELECT] as &[&str], 0),
+        (&["sql", "SELECT nothing"], 1),
+        (&["cat", "/nothing"], 1),
+        (&["sql", "--nothing"], 2),
+        (&["nothing"], 2),
+        (&["rm", "/data/torn.csv"], 4),
+        (&["sql", "COPY (SELECT 1) TO './x.csv'"], 4),
+        (&["sql", "SELECT * FROM '/data/torn.csv'"], 5),
+        (&["sql", limited], 6),
+    ] {
+        let output = run(dir.path(), arguments);
+        assert_eq!(code(&output), expected, "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_script_stops_at_the_first_error_unless_it_is_to_go_on() {
+    let dir = pond();
+    fs::write(
+        dir.path().join("a.sql"),
+        "SELECT 'a1' AS x;\nSELECT\n  nonsense;\nSELECT 'a2' AS x;\n",
+    )
+    .unwrap();
+    let arguments = ["-c", "SELECT 'first' AS x", "-f", "a.sql", "-c", "SELECT 'last' AS x"];
+    let with = |options: &[&str]| {
+        run(dir.path(), &[&["sql", "--format", "csv", "--no-header"], options, &arguments].concat())
+    };
+    let ndjson = |options: &[&str]| {
+        run(dir.path(), &[&["sql", "--format", "ndjson"], options, &arguments].concat())
+    };
+    // CSV holds the rows of one query.
+    assert!(
+        stderr(&with(&[])).contains("csv holds the rows of one query"),
+        "{}",
+        stderr(&with(&[]))
+    );
+    let stopped = ndjson(&[]);
+    assert_eq!(stdout(&stopped), "{\"x\":\"first\"}\n{\"x\":\"a1\"}\n");
+    assert_eq!(code(&stopped), 1);
+    let place = " --> a.sql:3:3\n  |\n3 |   nonsense;\n  |   ^^^^^^^^\n";
+    assert!(stderr(&stopped).contains(place), "{}", stderr(&stopped));
+    let went_on = ndjson(&["--keep-going"]);
+    assert_eq!(code(&went_on), 1);
+    assert_eq!(stderr(&went_on), stderr(&stopped));
+    assert_eq!(
+        stdout(&went_on),
+        "{\"x\":\"first\"}\n{\"x\":\"a1\"}\n{\"x\":\"a2\"}\n{\"x\":\"last\"}\n"
+    );
+    let piped = run_with_input(
+        dir.path(),
+        &["--keep-going", "--format", "ndjson"],
+        "SELECT nonsense;\nSELECT 1 AS x;",
+    );
+    assert_eq!((code(&piped), stdout(&piped).as_str()), (1, "{\"x\":1}\n"));
+}
+
+#[test]
+fn errors_notes_and_changes_can_be_json() {
+    let dir = pond();
+    let text = "CREATE SCHEMA \"/made\";\nSELECT nam FROM '/n.table'";
+    fs::write(dir.path().join("x.sql"), text).unwrap();
+    let output = run(dir.path(), &["--error-format", "json", "sql", "-f", "x.sql"]);
+    let lines: Vec<Value> =
+        stderr(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["status"], "created");
+    assert_eq!((&lines[0]["path"], &lines[0]["txn"]), (&"/made".into(), &2.into()));
+    let error = lines.last().unwrap();
+    assert_eq!(error["code"], "not_found");
+    assert_eq!(error["message"], "column 'nam' does not exist");
+    assert_eq!(error["hint"], "did you mean 'name'?");
+    let position = serde_json::json!({"file": "x.sql", "line": 2, "column": 8, "text": "nam"});
+    assert_eq!(error["position"], position);
+    let usage = run(dir.path(), &["--error-format=json", "sqll"]);
+    let usage: Value = serde_json::from_str(&stderr(&usage)).unwrap();
+    assert_eq!(usage["code"], "usage");
+}
+
+#[test]
+fn a_file_is_there_when_it_is_complete() {
+    let dir = pond();
+    let file = dir.path().join("out.ndjson");
+    let write = |text: &str| run(dir.path(), &["sql", "-o", "out.ndjson", text]);
+    let output = write(SELECT);
+    assert_eq!((code(&output), stdout(&output).as_str()), (0, ""), "{}", stderr(&output));
+    let rows =
+        "{\"n\":1,\"name\":\"one\"}\n{\"n\":2,\"name\":null}\n{\"n\":3,\"name\":\"three\"}\n";
+    assert_eq!(fs::read_to_string(&file).unwrap(), rows);
+    assert_eq!(code(&write("SELECT 1 AS x; SELECT nonsense")), 1);
+    assert_eq!(fs::read_to_string(&file).unwrap(), rows, "it was replaced by a part");
+    let left = || {
+        let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().contains("out.")).count()
+    };
+    assert_eq!(left(), 1);
+
+    // Ctrl-C leaves nothing either.
+    let endless = "SELECT value FROM generate_series(1, 100000000000)";
+    let child = shell(dir.path()).args(["sql", "-o", "out.csv", endless]).spawn().unwrap();
+    let until = Instant::now() + Duration::from_secs(60);
+    while left() == 1 {
+        assert!(Instant::now() < until, "no file was begun");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    interrupt(child.id());
+    assert_eq!(code(&child.wait_with_output().unwrap()), 130);
+    assert_eq!(left(), 1);
+
+    let output = run(dir.path(), &["sql", "-o", "nowhere/x.csv", SELECT]);
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).starts_with("error: 'nowhere/x.csv': "), "{}", stderr(&output));
+    let output = run(dir.path(), &["sql", "-o", "/dev/null", SELECT]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+}
+
+#[test]
+fn ctrl_c_ends_with_130() {
+    let dir = pond();
+    let endless = "SELECT count(*) FROM generate_series(1, 100000000000)";
+    let child = shell(dir.path()).args(["sql", endless]).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    interrupt(child.id());
+    assert_eq!(code(&child.wait_with_output().unwrap()), 130);
+}
+
+fn interrupt(pid: u32) {
+    let done = Command::new("kill").args(["-INT", &pid.to_string()]).status().unwrap();
+    assert!(done.success());
+}
+
+/// Nothing that goes to a pipe moves the cursor or has a colour, whatever is in it to tempt.
+#[test]
+fn no_escape_byte_goes_into_a_pipe() {
+    let dir = pond();
+    let no_escape = |dir: &Path, arguments: &[&str]| {
+        let output = shell(dir).env("TERM", "xterm-256color").args(arguments).output().unwrap();
+        for (name, bytes) in [("stdout", &output.stdout), ("stderr", &output.stderr)] {
+            assert!(!bytes.contains(&0x1b), "{arguments:?} writes an escape to {name}");
+        }
+    };
+    for format in ["table", "csv", "tsv", "json", "ndjson", "markdown", "line", "html", "chart"] {
+        no_escape(dir.path(), &["sql", "--format", format, "SELECT n, n * 2 AS m FROM '/n.table'"]);
+    }
+    let errors =
+        ["SELECT nonsense", "SELEC", "SELECT * FROM '/\u{1b}[31m'", "SELECT '\u{1b}[31m' FRM"];
+    for text in errors {
+        no_escape(dir.path(), &["sql", text]);
+        no_escape(dir.path(), &["--error-format", "json", "sql", text]);
+    }
+    for arguments in [
+        &["--help"] as &[&str],
+        &["sql", "--help"],
+        &["nonsense"],
+        &["ls", "-l"],
+        &["log"],
+        &["status"],
+        &["describe", "/n.table"],
+        &["cat", "/\u{1b}[31m"],
+        &["fsck"],
+        &["lineage", "/n.table"],
+        &["--version"],
+    ] {
+        no_escape(dir.path(), arguments);
+    }
+    // Unless they are asked for.
+    let output = run(dir.path(), &["--color", "always", "sql", "SELECT nonsense"]);
+    assert!(stderr(&output).contains('\u{1b}'), "{}", stderr(&output));
+}

@@ -2,8 +2,9 @@
 //! or not there.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -74,6 +75,22 @@ fn the_exit_code_tells_what_went_wrong() {
         let output = run(dir.path(), arguments);
         assert_eq!(code(&output), expected, "{arguments:?}: {}", stderr(&output));
     }
+}
+
+#[test]
+fn a_conflict_ends_with_3() {
+    let dir = pond();
+    let mut child = shell(dir.path()).arg("sql").stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"BEGIN;\nINSERT INTO '/n.table' VALUES (4, 'four');\nSELECT 'begun';\n").unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("begun")));
+    let other = run(dir.path(), &["sql", "INSERT INTO '/n.table' VALUES (5, 'five')"]);
+    assert_eq!(code(&other), 0, "{}", stderr(&other));
+    stdin.write_all(b"COMMIT;\n").unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(code(&output), 3, "{}", stderr(&output));
 }
 
 #[test]

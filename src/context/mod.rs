@@ -19,6 +19,7 @@ pub(crate) mod node_statements;
 mod output;
 mod rows;
 pub(crate) mod session;
+mod summary;
 mod transaction;
 mod write_syntax;
 mod writes;
@@ -189,17 +190,34 @@ impl PondContext {
                 if !engine_statements::is_query(&statement) {
                     return self.execute_engine(*statement, text).await;
                 }
-                for _ in 0..AGAIN_MAX {
-                    let rows = self.execute_engine((*statement).clone(), text.clone()).await?;
-                    match rows.begun().await {
-                        // What a text holds beyond its beginning was not known before.
-                        Err(error) if error.is_passing() => {}
-                        begun => return begun,
-                    }
-                }
-                self.execute_engine(*statement, text).await
+                self.query(*statement, text, false).await
+            }
+            Body::Summarize(mut statement, past) => {
+                self.name_past(&mut statement, &past).await?;
+                self.query(*statement, text, true).await
             }
         }
+    }
+
+    /// Runs a query, or summarizes it, until its first rows are there.
+    async fn query(
+        &self,
+        statement: EngineStatement,
+        text: String,
+        summarizes: bool,
+    ) -> Result<Output> {
+        let run = async |statement, text: String| match summarizes {
+            true => self.run(statement, &text, Vec::new(), Purpose::Summary).await,
+            false => self.execute_engine(statement, text).await,
+        };
+        for _ in 0..AGAIN_MAX {
+            match run(statement.clone(), text.clone()).await?.begun().await {
+                // What a text holds beyond its beginning was not known before.
+                Err(error) if error.is_passing() => {}
+                begun => return begun,
+            }
+        }
+        run(statement, text).await
     }
 
     /// Runs a query about one file, which may leave out its FROM: `SELECT * WHERE x > 25`. With a
@@ -215,7 +233,8 @@ impl PondContext {
         if !engine_statements::is_query(&statement) {
             return Err(not_a_query());
         }
-        self.run(*statement, &text, vec![(SOURCE.to_owned(), path.clone())]).await
+        let aliases = vec![(SOURCE.to_owned(), path.clone())];
+        self.run(*statement, &text, aliases, Purpose::Rows).await
     }
 
     /// Returns the engine for copies of what the pond shows, views included
@@ -306,7 +325,7 @@ impl PondContext {
         }
         match self.intercept(&statement, &text).await? {
             Some(output) => Ok(output),
-            None => self.run(statement, &text, Vec::new()).await,
+            None => self.run(statement, &text, Vec::new(), Purpose::Rows).await,
         }
     }
 
@@ -316,6 +335,7 @@ impl PondContext {
         statement: EngineStatement,
         text: &str,
         aliases: Vec<(String, PondPath)>,
+        purpose: Purpose<'_>,
     ) -> Result<Output> {
         // What only looks at nodes makes no answers.
         let looks = match &statement {
@@ -327,7 +347,7 @@ impl PondContext {
         };
         let answers = if looks { Answers::Read } else { Answers::Make };
         let binding = self.bind_with(aliases, answers).await?;
-        let (state, planned) = self.planned(&binding, statement, None).await?;
+        let (state, planned) = self.planned(&binding, statement, purpose).await?;
         match planned {
             Planned::Query(plan) => Ok(Output {
                 kind: OutputKind::Rows,
@@ -348,7 +368,7 @@ impl PondContext {
         &self,
         binding: &Arc<Binding>,
         statement: EngineStatement,
-        writing: Option<&Writing>,
+        purpose: Purpose<'_>,
     ) -> Result<(SessionState, Planned)> {
         let lean = self.lean();
         let mut was_complete = lean.is_complete();
@@ -360,11 +380,11 @@ impl PondContext {
             was_complete = true;
             state = lean.bound(binding);
         }
-        let mut planned = self.plan(&state, binding, statement.clone(), writing).await;
+        let mut planned = self.plan(&state, binding, statement.clone(), purpose).await;
         if planned.is_err() && !was_complete {
             lean.complete();
             state = lean.bound(binding);
-            planned = self.plan(&state, binding, statement, writing).await;
+            planned = self.plan(&state, binding, statement, purpose).await;
         }
         match planned {
             Ok(planned) => Ok((state, planned)),
@@ -377,15 +397,16 @@ impl PondContext {
         state: &SessionState,
         binding: &Arc<Binding>,
         statement: EngineStatement,
-        writing: Option<&Writing>,
+        purpose: Purpose<'_>,
     ) -> Result<Planned, DataFusionError> {
         let mut plan = state.statement_to_plan(statement).await?;
-        match (writing, plan) {
-            (None, planned) => plan = planned,
-            (Some(writing), LogicalPlan::Explain(explain)) => {
+        match (purpose, plan) {
+            (Purpose::Rows, planned) => plan = planned,
+            (Purpose::Summary, planned) => plan = summary::summarize(planned)?,
+            (Purpose::Write(writing), LogicalPlan::Explain(explain)) => {
                 return writing.explain(explain, state).await.map(Planned::Query);
             }
-            (Some(writing), plan) => {
+            (Purpose::Write(writing), plan) => {
                 let plans = writing.plan(&plan, binding, state, self.inner.host_files).await?;
                 return Ok(Planned::Rows(plans));
             }
@@ -433,6 +454,17 @@ impl PondContext {
         let of_path = references.iter().filter(names_it).find_map(|table| binding.error_of(table));
         of_path.unwrap_or(explained)
     }
+}
+
+/// What the rows of a statement are for.
+#[derive(Clone, Copy)]
+enum Purpose<'a> {
+    /// They are the answer.
+    Rows,
+    /// They are summarized.
+    Summary,
+    /// They are written.
+    Write(&'a Writing),
 }
 
 /// A statement that is ready to run.

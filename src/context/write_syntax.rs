@@ -306,7 +306,9 @@ fn copy_source(source: &CopyToSource) -> Result<SqlStatement> {
                     EngineStatement::Statement(query) => Ok(*query),
                     _ => Err(Error::invalid(format!("'{name}' cannot be read"))),
                 },
-                (_, Body::Node(_)) => Err(Error::invalid(format!("'{name}' cannot be read"))),
+                (_, Body::Node(_) | Body::Summarize(..)) => {
+                    Err(Error::invalid(format!("'{name}' cannot be read")))
+                }
             }
         }
     }

@@ -22,7 +22,7 @@ use datafusion::sql::parser::Statement as EngineStatement;
 
 use super::engine_statements::check_plan;
 use super::write_syntax::{Write, WriteKind};
-use super::{Output, OutputKind, Planned, PondContext, copy, rows};
+use super::{Output, OutputKind, Planned, PondContext, Purpose, copy, rows};
 use crate::catalog::{Answers, Binding};
 use crate::entry::{EntryType, OplogEntry};
 use crate::error::{Error, ErrorKind, Result};
@@ -332,7 +332,7 @@ impl PondContext {
         let writing = Writing { write, target };
         let answers = if work.is_step() { Answers::None } else { Answers::Make };
         let binding = self.bind_to(snapshot, Vec::new(), answers.into());
-        let (state, planned) = self.planned(&binding, statement, Some(&writing)).await?;
+        let (state, planned) = self.planned(&binding, statement, Purpose::Write(&writing)).await?;
         let Planned::Rows(plans) = planned else {
             return Err(Error::invalid(format!("'{}': no rows to write", writing.target.path)));
         };
@@ -365,7 +365,7 @@ impl PondContext {
         let answers = if self.in_transaction() { Answers::None } else { Answers::Read };
         let binding = self.bind_to(snapshot, Vec::new(), answers.into());
         let writing = Writing { write, target };
-        let (state, planned) = self.planned(&binding, statement, Some(&writing)).await?;
+        let (state, planned) = self.planned(&binding, statement, Purpose::Write(&writing)).await?;
         match planned {
             Planned::Query(plan) => Ok(Output {
                 kind: OutputKind::Rows,

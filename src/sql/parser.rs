@@ -16,6 +16,7 @@
 //! describe     = ( DESCRIBE | DESC ) ( path | NODE path | FACTORY name ) ;
 //! explain_node = EXPLAIN NODE path ;
 //! use          = USE path ;
+//! summarize    = SUMMARIZE ( path | name | query ) ;
 //! options      = ( WITH | OPTIONS ) "(" [ key [ "=" | "=>" ] value { "," … } [ "," ] ] ")" ;
 //! value        = string | number | TRUE | FALSE | NULL | word | INTERVAL string | "(" value { "," … } ")" ;
 //! ```
@@ -52,6 +53,7 @@ type Parsed<T> = std::result::Result<T, ParserError>;
 
 /// Parses the tokens of one statement of `text`, without its semicolon.
 pub(super) fn parse(tokens: Vec<TokenWithSpan>, text: Source<'_>) -> Result<Body, Failure> {
+    let (tokens, summarizes) = take_summarize(tokens)?;
     let (tokens, past) = time_travel::take_clauses(tokens)?;
     let mut parser =
         DFParserBuilder::new(tokens).with_dialect(&DIALECT).build().map_err(Failure::Syntax)?;
@@ -67,7 +69,38 @@ pub(super) fn parse(tokens: Vec<TokenWithSpan>, text: Source<'_>) -> Result<Body
     at_end(&parser.parser)?;
     ignored::refuse(&statement).map_err(Failure::Ours)?;
     time_travel::check(&mut statement, &past)?;
-    Ok(Body::Engine(Box::new(statement), past))
+    Ok(match summarizes {
+        true => Body::Summarize(Box::new(statement), past),
+        false => Body::Engine(Box::new(statement), past),
+    })
+}
+
+/// Takes SUMMARIZE off a statement, which leaves a query: what follows, or all that the table there
+/// holds. Returns whether it was there.
+fn take_summarize(mut tokens: Vec<TokenWithSpan>) -> Result<(Vec<TokenWithSpan>, bool), Failure> {
+    let is = |token: &TokenWithSpan, word| is_plain_word(&token.token, word);
+    let mut words = tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_)));
+    let Some(first) = words.next() else { return Ok((tokens, false)) };
+    if is(first, "EXPLAIN") {
+        let verb = words.find(|token| !is(token, "ANALYZE") && !is(token, "VERBOSE"));
+        return match verb.is_some_and(|verb| is(verb, "SUMMARIZE")) {
+            true => Err(Failure::Ours(
+                Error::unsupported("EXPLAIN takes no SUMMARIZE")
+                    .with_hint("EXPLAIN the query that is summarized: EXPLAIN SELECT * FROM …"),
+            )),
+            false => Ok((tokens, false)),
+        };
+    }
+    if !is(first, "SUMMARIZE") {
+        return Ok((tokens, false));
+    }
+    let span = first.span;
+    let at = tokens.iter().position(|token| is(token, "SUMMARIZE")).expect("just found");
+    let is_query = words.next().is_some_and(|second| begins_query(&second.token));
+    let select = [Token::make_keyword("SELECT"), Token::Mul, Token::make_keyword("FROM")];
+    let all_of = select.into_iter().map(|token| TokenWithSpan { token, span });
+    tokens.splice(at..=at, all_of.filter(|_| !is_query));
+    Ok((tokens, true))
 }
 
 fn at_end(parser: &Parser<'_>) -> Parsed<()> {
@@ -459,7 +492,9 @@ mod tests {
     fn node(sql: &str) -> NodeStatement {
         match Script::parse_one(sql).unwrap().into_parts().1 {
             Body::Node(node) => node,
-            Body::Engine(statement, _) => panic!("not ours: {statement}"),
+            Body::Engine(statement, _) | Body::Summarize(statement, _) => {
+                panic!("not ours: {statement}")
+            }
         }
     }
 

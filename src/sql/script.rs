@@ -320,6 +320,7 @@ const FIRST_WORDS: &[&str] = &[
     "USE",
     "REFRESH",
     "RESTORE",
+    "SUMMARIZE",
     "PREPARE",
     "EXECUTE",
     "DEALLOCATE",

@@ -37,6 +37,8 @@ pub(crate) enum Body {
     Node(NodeStatement),
     /// One of the engine's, and what it reads of the past.
     Engine(Box<EngineStatement>, Vec<PastClause>),
+    /// SUMMARIZE: the query whose columns are described, and what it reads of the past.
+    Summarize(Box<EngineStatement>, Vec<PastClause>),
 }
 
 /// Our own statements. Paths are as they were written: relative ones mean the session's directory.

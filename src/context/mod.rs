@@ -42,7 +42,7 @@ use crate::error::{Error, Result};
 use crate::node::{Node, resolve};
 use crate::path::PondPath;
 use crate::snapshot::Snapshot;
-use crate::sql::{Body, Script, Statement, diagnose, from_clause};
+use crate::sql::{Body, Params, Script, Statement, diagnose, from_clause};
 use crate::tree::{Edit, Engine, Tree};
 pub use output::{Output, OutputKind};
 
@@ -57,6 +57,7 @@ const AGAIN_MAX: usize = 32;
 #[derive(Clone)]
 pub struct PondContext {
     inner: Arc<Inner>,
+    params: Params,
 }
 
 struct Inner {
@@ -118,6 +119,7 @@ impl PondContextBuilder {
                 open: Arc::default(),
                 host_files: self.host_files,
             }),
+            params: Params::default(),
         }
     }
 }
@@ -131,6 +133,19 @@ impl PondContext {
     /// Begins to make a context over `tree`.
     pub fn builder(tree: Tree) -> PondContextBuilder {
         PondContextBuilder { tree, config: SessionConfig::new(), runtime: None, host_files: false }
+    }
+
+    /// Returns this session with values for the parameters of statements, `$name` and `$1`, in place
+    /// of those it had. They hold for texts given to what is returned, not to its other clones.
+    #[must_use]
+    pub fn with_params(mut self, params: Params) -> Self {
+        self.params = params;
+        self
+    }
+
+    /// Returns the values for the parameters of statements.
+    pub fn params(&self) -> &Params {
+        &self.params
     }
 
     /// Returns the pond's tree.
@@ -173,7 +188,12 @@ impl PondContext {
     /// # Errors
     /// Those of [`Script`] and [`PondContext::execute`].
     pub async fn sql(&self, text: &str) -> Result<Output> {
-        self.execute(Script::parse_one(text)?).await
+        self.execute(self.script(text).only()?).await
+    }
+
+    /// Splits a text into statements, in which the values of parameters are put.
+    pub fn script(&self, text: &str) -> Script {
+        Script::new(text).with_params(&self.params)
     }
 
     /// Runs a statement of a [`Script`]. A query's rows are made as they are read from the output.
@@ -227,7 +247,7 @@ impl PondContext {
     /// `Invalid` if `text` is no query; else as [`PondContext::execute`].
     pub async fn cat_sql(&self, path: &PondPath, text: &str) -> Result<Output> {
         let text = from_clause::add_from(text, SOURCE)?;
-        let (_, body) = Script::parse_one(&text)?.into_parts();
+        let (_, body) = self.script(&text).only()?.into_parts();
         let Body::Engine(mut statement, past) = body else { return Err(not_a_query()) };
         self.name_past(&mut statement, &past).await?;
         if !engine_statements::is_query(&statement) {

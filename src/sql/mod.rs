@@ -3,7 +3,8 @@
 //! [`Script`] splits a text into statements by tokens. Each becomes a [`Statement`]: one of ours
 //! (`grammar` of `parser`), or else one of the engine's, parsed from the very same tokens.
 //! [`crate::context::PondContext::execute`] carries them out. What they read of the past is taken out
-//! of the tokens first (`time_travel`): the dialect has no words for it.
+//! of the tokens first (`time_travel`): the dialect has no words for it. The values of parameters
+//! ([`Params`]) are put among the tokens before that.
 //!
 //! Words of our statements are special in statement position only, so columns may be called `node`
 //! or `factory`. There is one dialect, sqlparser's generic one.
@@ -14,6 +15,7 @@ pub(crate) mod from_clause;
 pub(crate) mod functions;
 mod ignored;
 mod origin;
+mod params;
 mod parser;
 mod script;
 mod statement;
@@ -24,6 +26,7 @@ pub(crate) mod time_travel;
 pub use columns::{declared_columns, sql_type};
 pub(crate) use ignored::ignored_in_from;
 pub use origin::Origin;
+pub use params::Params;
 pub use script::{Script, is_complete};
 pub use statement::Statement;
 pub(crate) use statement::{

@@ -15,8 +15,9 @@ use datafusion::sql::sqlparser::tokenizer::{
 };
 
 use super::origin::Origin;
+use super::params::{self, Params};
 use super::parser;
-use super::statement::Statement;
+use super::statement::{Body, Statement};
 use crate::error::{Error, Place, Result, did_you_mean};
 
 /// The dialect of all our SQL.
@@ -33,6 +34,8 @@ pub struct Script {
     /// Why the text has no tokens beyond `tokens`.
     failure: Option<TokenizerError>,
     cursor: Cursor,
+    /// The values of parameters; without them, those are left to the engine.
+    params: Option<Params>,
 }
 
 impl Script {
@@ -46,6 +49,7 @@ impl Script {
             tokens: tokens.into_iter(),
             failure,
             cursor: Cursor { line: 1, column: 1, byte: 0 },
+            params: None,
         }
     }
 
@@ -57,15 +61,29 @@ impl Script {
         self
     }
 
+    /// Sets the values of the parameters: `$name`, `$1`. A parameter without one is an error then.
+    #[must_use]
+    pub fn with_params(mut self, params: &Params) -> Self {
+        self.params = Some(params.clone());
+        self
+    }
+
     /// Parses a text that must be exactly one statement.
     ///
     /// # Errors
     /// `Invalid` for none, for more than one, and for a syntax error.
     pub fn parse_one(text: &str) -> Result<Statement> {
-        let mut script = Self::new(text);
+        Self::new(text).only()
+    }
+
+    /// Returns the one statement that the text must be.
+    ///
+    /// # Errors
+    /// Those of [`Script::parse_one`].
+    pub fn only(mut self) -> Result<Statement> {
         let statement =
-            script.next().ok_or_else(|| Error::invalid("the text holds no statement"))??;
-        match script.next() {
+            self.next().ok_or_else(|| Error::invalid("the text holds no statement"))??;
+        match self.next() {
             None => Ok(statement),
             Some(_) => Err(Error::invalid("the text holds more than one statement")
                 .with_hint("run it as a script, or one statement at a time")),
@@ -107,6 +125,15 @@ impl Iterator for Script {
             let from = self.cursor.advance_to(&self.text, start);
             let to = self.cursor.advance_to(&self.text, end);
             let source = Source { text: &self.text[from..to], start };
+            let tokens = match &self.params {
+                Some(params) => match params.bind(tokens) {
+                    Ok(tokens) => tokens,
+                    Err((error, at)) => {
+                        return Some(Err(error.with_place(self.place(at, start))));
+                    }
+                },
+                None => tokens,
+            };
             let origin = || Origin {
                 script: self.text.clone(),
                 statement: from..to,
@@ -114,7 +141,16 @@ impl Iterator for Script {
                 lines_before: self.lines_before,
             };
             return Some(match parser::parse(tokens, source) {
-                Ok(body) => Ok(Statement { origin: origin(), body }),
+                Ok(body) => {
+                    let refused = match (&self.params, &body) {
+                        (Some(_), Body::Node(node)) => node.query().map_or(Ok(()), params::refuse),
+                        _ => Ok(()),
+                    };
+                    match refused {
+                        Ok(()) => Ok(Statement { origin: origin(), body }),
+                        Err(error) => Err(origin().locate(error)),
+                    }
+                }
                 Err(parser::Failure::Ours(error)) => Err(origin().locate(error)),
                 Err(parser::Failure::Syntax(error)) => {
                     let syntax = Syntax::of(&error);

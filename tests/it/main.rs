@@ -24,6 +24,7 @@ mod long;
 mod model;
 mod mounts;
 mod oplog;
+mod params;
 mod power;
 mod probe;
 mod samples;

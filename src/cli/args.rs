@@ -47,7 +47,7 @@ fn command_line() -> String {
 }
 
 /// Returns an argument as a shell would take it.
-fn quoted(argument: &OsStr) -> String {
+pub fn quoted(argument: &OsStr) -> String {
     let text = argument.to_string_lossy();
     let is_plain = |char: char| char.is_alphanumeric() || "/._-+=:,@%".contains(char);
     if !text.is_empty() && text.chars().all(is_plain) {

@@ -57,10 +57,10 @@ impl Cp {
             for (path, at) in &sources {
                 skipped.extend(edit.copy(path, *at, &dest.of(path.name()), &copy, &engine).await?);
             }
-            let changes = edit.commit().await?;
+            let (changes, undo) = edit.commit_undoable().await?;
             drop(shown);
             change::note_skipped(&skipped);
-            change::print(shell, &changes).await
+            change::print(shell, &changes, &undo).await
         })?;
         Ok(0)
     }

@@ -37,7 +37,7 @@ impl Ln {
             let dest = Destination::find(&tree.root(edit.snapshot()), &self.link, 1).await?;
             let link = dest.of(PondPath::root().join(&self.target)?.name());
             edit.symlink(&link, &self.target).await?;
-            change::print(shell, &edit.commit().await?).await
+            change::commit(shell, edit).await
         })?;
         Ok(0)
     }

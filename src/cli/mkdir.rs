@@ -26,8 +26,9 @@ impl Mkdir {
         serve(async {
             let path = pond_path(&self.path)?;
             let tree = shell.open().await?;
-            let change = tree.mkdir(&path, self.parents, self.message.text()).await?;
-            change::print(shell, &[change]).await
+            let mut edit = tree.begin(self.message.text()).await?;
+            edit.mkdir(&path, self.parents).await?;
+            change::commit(shell, edit).await
         })?;
         Ok(0)
     }

@@ -85,8 +85,8 @@ impl Mknod {
 /// Makes a node, whose query, if it has one, is planned before, and says so.
 pub async fn create(shell: &Shell, node: NewNode, message: Message) -> Result<()> {
     let context = PondContext::new(shell.open().await?);
-    let change = context.create_node(node, message.text().unwrap_or_default()).await?;
-    change::print(shell, &[change]).await
+    let made = context.create_node(node, message.text().unwrap_or_default()).await?;
+    change::print(shell, &made.changes, &made.undo).await
 }
 
 /// Reads a file of the host, or stdin for `-`, and returns its name for errors and its text.

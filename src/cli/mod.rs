@@ -8,7 +8,7 @@
 //! Starting must be cheap: verbs that need no SQL ([`serve`]) make no query engine and no second
 //! thread.
 
-mod args;
+pub mod args;
 mod cache;
 mod cat;
 mod change;
@@ -461,6 +461,13 @@ impl Shell {
         }
         tree.cache().observe(Some(progress::conversions()));
         Ok(tree)
+    }
+
+    /// Returns the directory that `--pond` names.
+    pub fn named_by_option(&self) -> Option<&Path> {
+        let dir = self.named_dir()?;
+        let variable = std::env::var_os("POND").filter(|value| !value.is_empty());
+        (variable.as_deref() != Some(dir.as_os_str())).then_some(dir)
     }
 
     /// Returns the directory of the pond that was named, by option or environment.

@@ -41,7 +41,7 @@ impl Mv {
                 let to = if from == dest.path() { from.clone() } else { dest.of(from.name()) };
                 edit.rename(from, &to).await?;
             }
-            change::print(shell, &edit.commit().await?).await
+            change::commit(shell, edit).await
         })?;
         Ok(0)
     }

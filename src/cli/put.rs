@@ -91,10 +91,10 @@ impl Put {
             }
             let shown = progress::show(&import.progress);
             let imported = edit.import(import).await?;
-            let changes = edit.commit().await?;
+            let (changes, undo) = edit.commit_undoable().await?;
             drop(shown);
             change::note_skipped(&imported.skipped);
-            change::print(shell, &changes).await
+            change::print(shell, &changes, &undo).await
         })?;
         Ok(0)
     }

@@ -39,7 +39,7 @@ impl Restore {
             if self.dry_run {
                 return change::print_diff(shell, &edit.diff()?).await;
             }
-            change::print(shell, &edit.commit().await?).await
+            change::commit(shell, edit).await
         })?;
         Ok(0)
     }

@@ -143,7 +143,7 @@ impl Results {
     /// those of one.
     pub async fn write(&mut self, result: Output) -> Result<Written> {
         match result.kind {
-            OutputKind::Change => return change::tell_output(result).await,
+            OutputKind::Change => return Ok(change::tell_output(&result)),
             OutputKind::Done => return run_through(result).await,
             // What would change nothing does not have to run.
             OutputKind::Rows if self.closed => return Ok(Written::default()),

@@ -65,7 +65,7 @@ impl Rm {
             if self.dry_run {
                 return change::print_diff(shell, &edit.diff()?).await;
             }
-            change::print(shell, &edit.commit().await?).await
+            change::commit(shell, edit).await
         })?;
         Ok(0)
     }

@@ -61,7 +61,7 @@ impl PondContext {
                 let path = self.path(&pond_path(name).expect("just seen"))?;
                 let mut work = self.work(text.to_owned()).await?;
                 let change = work.edit().mkdir(&path, *if_not_exists).await?;
-                Ok(Some(Output::changes(&work.finish(vec![change]).await?)?))
+                work.finish(vec![change]).await.map(Some)
             }
             SqlStatement::Drop {
                 object_type: kind @ (ObjectType::Table | ObjectType::View | ObjectType::Schema),
@@ -85,7 +85,7 @@ impl PondContext {
                 let drop = DropNodes { if_exists: *if_exists, recursive, cascade: *cascade };
                 let mut work = self.work(text.to_owned()).await?;
                 let changes = work.edit().drop_nodes(&paths, drop).await?;
-                Ok(Some(Output::changes(&work.finish(changes).await?)?))
+                work.finish(changes).await.map(Some)
             }
             SqlStatement::ShowColumns { show_options, .. } => {
                 let name = show_options

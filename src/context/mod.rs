@@ -369,15 +369,14 @@ impl PondContext {
         let binding = self.bind_with(aliases, answers).await?;
         let (state, planned) = self.planned(&binding, statement, purpose).await?;
         match planned {
-            Planned::Query(plan) => Ok(Output {
-                kind: OutputKind::Rows,
-                stream: execute_stream(plan, state.task_ctx())?,
-            }),
+            Planned::Query(plan) => {
+                Ok(Output::new(OutputKind::Rows, execute_stream(plan, state.task_ctx())?))
+            }
             Planned::Rows(_) => Err(Error::invalid("the statement writes nothing")),
             Planned::Node(new) => {
                 let mut work = self.work(text.to_owned()).await?;
                 let change = self.make(work.edit(), new).await?;
-                Output::changes(&work.finish(vec![change]).await?)
+                work.finish(vec![change]).await
             }
             Planned::Session(plan) => self.run_in_session(plan, &state).await,
         }
@@ -451,7 +450,7 @@ impl PondContext {
         let rows = self.session().execute_logical_plan(*plan).await.map_err(explain)?;
         let stream = rows.execute_stream().await.map_err(explain)?;
         let kind = if is_query { OutputKind::Rows } else { OutputKind::Done };
-        Ok(Output { kind, stream })
+        Ok(Output::new(kind, stream))
     }
 
     /// Says why a statement could not be planned: first of all, because of a path.

@@ -43,14 +43,14 @@ impl PondContext {
                 let mut work = self.work(text).await?;
                 let drop = DropNodes { if_exists, recursive, cascade };
                 let changes = work.edit().drop_nodes(&paths, drop).await?;
-                Output::changes(&work.finish(changes).await?)
+                work.finish(changes).await
             }
             NodeStatement::Refresh { paths } => self.refresh(&self.paths(&paths)?).await,
             NodeStatement::Restore { path, to } => {
                 let (path, at) = (self.path(&path)?, self.at(&to).await?);
                 let mut work = self.work(text).await?;
                 let changes = work.edit().restore(&path, at).await?;
-                Output::changes(&work.finish(changes).await?)
+                work.finish(changes).await
             }
             NodeStatement::Show(show) => self.show(show).await,
             NodeStatement::Describe(describe) => self.describe(describe).await,
@@ -85,7 +85,7 @@ impl PondContext {
         let new = NewNode { path, factory: create.factory, options, mode, comment: create.comment };
         let mut work = self.work(text).await?;
         let change = self.make(work.edit(), new).await?;
-        Output::changes(&work.finish(vec![change]).await?)
+        work.finish(vec![change]).await
     }
 
     /// Makes a dynamic node as a transaction of its own, or as a step of the open one; a query is
@@ -93,11 +93,10 @@ impl PondContext {
     ///
     /// # Errors
     /// Those of [`Edit::create_node`], and what is wrong with the query.
-    pub async fn create_node(&self, new: NewNode, message: String) -> Result<Change> {
+    pub async fn create_node(&self, new: NewNode, message: String) -> Result<Output> {
         let mut work = self.work(message).await?;
         let change = self.make(work.edit(), new).await?;
-        let mut changes = work.finish(vec![change]).await?;
-        Ok(changes.pop().expect("one verb reports one change"))
+        work.finish(vec![change]).await
     }
 
     /// Makes a dynamic node, and plans it if it is a query. Relative paths in its options are relative
@@ -158,7 +157,7 @@ impl PondContext {
                 let to = self.path(&to)?;
                 let mut work = self.work(text).await?;
                 let change = work.edit().rename(path, &to).await?;
-                return Output::changes(&work.finish(vec![change]).await?);
+                return work.finish(vec![change]).await;
             }
             AlterNodeChange::Reset(names) => AlterNode::Reset(names),
             AlterNodeChange::Comment(comment) => AlterNode::Comment(comment),
@@ -185,7 +184,7 @@ impl PondContext {
         if !is_comment {
             self.check_plan_of(edit, &change).await?;
         }
-        Output::changes(&work.finish(vec![change]).await?)
+        work.finish(vec![change]).await
     }
 
     /// Returns the factory of the dynamic node at `path`.

@@ -11,7 +11,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use crate::error::Result;
-use crate::tree::Change;
+use crate::tree::{Change, Undo};
 
 /// The rows of a statement, and what they are.
 pub struct Output {
@@ -19,6 +19,11 @@ pub struct Output {
     pub kind: OutputKind,
     /// The rows, as they are made.
     pub stream: SendableRecordBatchStream,
+    /// What was changed: what the rows of [`OutputKind::Change`] say.
+    pub changes: Vec<Change>,
+    /// What takes the change back, in the order in which it works, as long as no other transaction
+    /// follows; nothing within an open transaction.
+    pub undo: Vec<Undo>,
 }
 
 /// What the rows of an [`Output`] are.
@@ -48,10 +53,15 @@ impl Output {
 
     /// Waits for the first rows, or for what keeps them from coming.
     pub(super) async fn begun(self) -> Result<Self> {
-        let (kind, schema, mut rest) = (self.kind, self.schema(), self.stream);
+        let (schema, mut rest) = (self.schema(), self.stream);
         let first = rest.try_next().await?;
         let rows = stream::iter(first.map(Ok)).chain(rest);
-        Ok(Self { kind, stream: Box::pin(RecordBatchStreamAdapter::new(schema, rows)) })
+        Ok(Self { stream: Box::pin(RecordBatchStreamAdapter::new(schema, rows)), ..self })
+    }
+
+    /// Returns rows as they are made.
+    pub(super) fn new(kind: OutputKind, stream: SendableRecordBatchStream) -> Self {
+        Self { kind, stream, changes: Vec::new(), undo: Vec::new() }
     }
 
     pub(super) fn rows(batch: RecordBatch) -> Result<Self> {
@@ -75,17 +85,18 @@ impl Output {
                     .collect::<StringViewArray>(),
             ),
         ];
-        Self::of_batch(OutputKind::Change, RecordBatch::try_new(schema, columns)?)
+        let output = Self::of_batch(OutputKind::Change, RecordBatch::try_new(schema, columns)?)?;
+        Ok(Self { changes: changes.to_vec(), ..output })
     }
 
     pub(super) fn done() -> Self {
         let stream = EmptyRecordBatchStream::new(Arc::new(Schema::empty()));
-        Self { kind: OutputKind::Done, stream: Box::pin(stream) }
+        Self::new(OutputKind::Done, Box::pin(stream))
     }
 
     fn of_batch(kind: OutputKind, batch: RecordBatch) -> Result<Self> {
         let schema = batch.schema();
-        Ok(Self { kind, stream: Box::pin(MemoryStream::try_new(vec![batch], schema, None)?) })
+        Ok(Self::new(kind, Box::pin(MemoryStream::try_new(vec![batch], schema, None)?)))
     }
 }
 

@@ -37,17 +37,18 @@ impl Work {
 
     /// Keeps the work: commits it, or leaves that to the open transaction. Returns the changes with
     /// their transaction, which is not known yet within an open one.
-    pub(super) async fn finish(mut self, mut changes: Vec<Change>) -> Result<Vec<Change>> {
+    pub(super) async fn finish(mut self, mut changes: Vec<Change>) -> Result<Output> {
         let edit = self.edit.take().expect("taken only when the work ends");
         if let Some((mut open, _)) = self.step.take() {
             *open = Some(edit);
-            return Ok(changes);
+            return Output::changes(&changes);
         }
-        let txn = edit.commit().await?.iter().find_map(|change| change.txn);
+        let (committed, undo) = edit.commit_undoable().await?;
+        let txn = committed.iter().find_map(|change| change.txn);
         for change in changes.iter_mut().filter(|change| change.is_written()) {
             change.txn = txn;
         }
-        Ok(changes)
+        Ok(Output { undo, ..Output::changes(&changes)? })
     }
 }
 
@@ -149,10 +150,11 @@ impl PondContext {
 
     async fn commit(&self) -> Result<Output> {
         let edit = self.inner.open.lock().await.take().ok_or_else(|| none_open("COMMIT"))?;
-        let changes = edit.commit().await.map_err(|error| {
+        let (changes, undo) = edit.commit_undoable().await.map_err(|error| {
             error.with_hint("the transaction was rolled back; begin it anew, on what there is now")
         })?;
-        outcome("committed", changes.iter().find_map(|change| change.txn))
+        let committed = outcome("committed", changes.iter().find_map(|change| change.txn))?;
+        Ok(Output { undo, ..committed })
     }
 }
 

@@ -327,7 +327,7 @@ impl PondContext {
         let snapshot = work.edit().snapshot();
         let Some(target) = write.target(self, &snapshot).await? else {
             let change = Change { status: "exists", txn: None, path: write.path };
-            return Output::changes(&work.finish(vec![change]).await?);
+            return work.finish(vec![change]).await;
         };
         let writing = Writing { write, target };
         let answers = if work.is_step() { Answers::None } else { Answers::Make };
@@ -341,7 +341,7 @@ impl PondContext {
         if !change.is_written() {
             work.edit().roll_back_to(before);
         }
-        Output::changes(&work.finish(vec![change]).await?)
+        work.finish(vec![change]).await
     }
 
     /// Explains a writing statement: the plan of the rows that it writes.
@@ -367,10 +367,9 @@ impl PondContext {
         let writing = Writing { write, target };
         let (state, planned) = self.planned(&binding, statement, Purpose::Write(&writing)).await?;
         match planned {
-            Planned::Query(plan) => Ok(Output {
-                kind: OutputKind::Rows,
-                stream: execute_stream(plan, state.task_ctx())?,
-            }),
+            Planned::Query(plan) => {
+                Ok(Output::new(OutputKind::Rows, execute_stream(plan, state.task_ctx())?))
+            }
             _ => Err(Error::invalid(format!("'{}': no rows to write", writing.target.path))),
         }
     }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use super::import::{Import, ImportSource};
 use super::walk::{Engine, Progress, Skipped};
-use super::{AlterNode, Change, CreateMode, DropNodes, NewNode, Tree, past};
+use super::{AlterNode, Change, CreateMode, DropNodes, NewNode, Tree, Undo, past, undo};
 use crate::blob::{BlobFile, Pin, Stored};
 use crate::entry::{EntryType, OplogEntry, Segment};
 use crate::error::{Error, ErrorKind, Result};
@@ -169,6 +169,26 @@ impl Edit {
                 Err(error)
             }
         }
+    }
+
+    /// As [`Edit::commit`], and returns what takes the transaction back, in the order in which it
+    /// works, as long as no other follows: nothing if nothing was written.
+    ///
+    /// # Errors
+    /// Those of [`Edit::commit`] and [`Edit::diff`].
+    pub async fn commit_undoable(self) -> Result<(Vec<Change>, Vec<Undo>)> {
+        let verbs = self.plan_undo()?;
+        let changes = self.commit().await?;
+        let undo = match changes.iter().find_map(|change| change.txn) {
+            Some(txn) => undo::complete(verbs, txn),
+            None => Vec::new(),
+        };
+        Ok((changes, undo))
+    }
+
+    /// Returns how many rows committing would write.
+    pub(super) fn rows(&self) -> usize {
+        self.transaction.rows().len()
     }
 
     /// As [`Edit::commit`], for an edit of one verb that changes one node.

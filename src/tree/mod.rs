@@ -17,6 +17,7 @@ mod lineage;
 pub mod past;
 mod stored;
 mod tables;
+mod undo;
 mod upkeep;
 mod walk;
 
@@ -42,6 +43,7 @@ pub use graph::{Direction, Edge, LineageGraph, Vertex};
 pub use history::{DiffEntry, HistoryEntry};
 pub use import::{Import, ImportSource, Imported};
 pub use lineage::{LEVELS_MAX, Lineage, Source};
+pub use undo::Undo;
 pub use upkeep::Maintained;
 pub use walk::{Engine, Progress, Skipped};
 

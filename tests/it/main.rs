@@ -36,4 +36,5 @@ mod statements;
 mod tables;
 mod tidy;
 mod traced;
+mod undo;
 mod world;

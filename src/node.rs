@@ -174,6 +174,11 @@ impl Freshness {
     }
 }
 
+/// An extension of a session that wants to know what columns there are, and no rows: what would be
+/// converted first is opened as it is.
+#[derive(Debug)]
+pub(crate) struct Glance;
+
 /// A node that holds bytes, and perhaps a table.
 #[async_trait]
 pub trait File: Debug + Send + Sync {

@@ -11,6 +11,7 @@
 //! ([`PondContextBuilder::with_host_files`]); `engine_statements::check_plan` is the one place that
 //! decides.
 
+mod complete;
 mod copy;
 pub(crate) mod engine_statements;
 mod explain_node;
@@ -44,6 +45,7 @@ use crate::path::PondPath;
 use crate::snapshot::Snapshot;
 use crate::sql::{Body, Params, Script, Statement, diagnose, from_clause};
 use crate::tree::{Edit, Engine, Tree};
+pub use complete::{CANDIDATES_MAX, Candidate, CandidateKind, Completions};
 pub use output::{Output, OutputKind};
 
 /// The name of the file in a query about one file.

@@ -103,7 +103,7 @@ fn no_column(field: &Column, valid: &[Column]) -> Error {
 }
 
 /// Whether a name that is not quoted would be read as another one.
-fn needs_quotes(name: &str) -> bool {
+pub(crate) fn needs_quotes(name: &str) -> bool {
     let word = Token::make_word(name, None);
     let reserved = matches!(&word, Token::Word(word)
         if datafusion::sql::sqlparser::keywords::RESERVED_FOR_COLUMN_ALIAS.contains(&word.keyword));

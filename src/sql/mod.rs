@@ -10,10 +10,12 @@
 //! or `factory`. There is one dialect, sqlparser's generic one.
 
 mod columns;
+pub(crate) mod complete;
 pub(crate) mod diagnose;
 pub(crate) mod from_clause;
 pub(crate) mod functions;
 mod ignored;
+mod lexis;
 mod origin;
 mod params;
 mod parser;
@@ -25,6 +27,7 @@ pub(crate) mod time_travel;
 
 pub use columns::{declared_columns, sql_type};
 pub(crate) use ignored::ignored_in_from;
+pub use lexis::{Piece, PieceKind, is_keyword, pieces};
 pub use origin::Origin;
 pub use params::Params;
 pub use script::{Script, is_complete};

@@ -149,6 +149,12 @@ pub(crate) fn functions(binding: &Arc<Binding>) -> Vec<(&'static str, Arc<dyn Ta
     ]
 }
 
+/// Returns the names of the parameters of a function; none if there is no such function.
+pub(crate) fn parameters(name: &str) -> &'static [&'static str] {
+    let signature = SIGNATURES.iter().find(|signature| signature.name == name);
+    signature.map_or(&[], |signature| signature.parameters)
+}
+
 /// Returns the names of the functions.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     SIGNATURES.iter().map(|signature| signature.name)

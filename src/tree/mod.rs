@@ -21,7 +21,7 @@ mod undo;
 mod upkeep;
 mod walk;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -176,6 +176,11 @@ impl Tree {
     pub fn with_base_dir(mut self, dir: PathBuf) -> Self {
         self.create.base_dir = Some(dir);
         self
+    }
+
+    /// Returns what relative host paths are relative to, if they mean anything.
+    pub fn base_dir(&self) -> Option<&Path> {
+        self.create.base_dir.as_deref()
     }
 
     /// Returns the pond.

@@ -2,6 +2,7 @@
 
 mod buckets;
 mod cli;
+mod complete;
 mod concurrency;
 mod contract;
 mod conversions;

@@ -28,7 +28,7 @@ use crate::format::{
     TableSource, Temporal, TimestampFormat, detect_temporal, unsettled_for,
 };
 use crate::keep::Upkeep;
-use crate::node::{self, Freshness};
+use crate::node::{self, Freshness, Glance};
 
 /// Texts up to this size are read as they are first, and converted later: their types are told from all
 /// of them, so that nothing can come up while they are read, and a thousand of them are read in the
@@ -65,6 +65,9 @@ pub(super) async fn serve(
     let key = key_of(&source, how)?;
     if let Some(conversion) = current(cx, &key, &source, how) {
         return files_of(cx, &key, &conversion, source);
+    }
+    if session.config().get_extension::<Glance>().is_some() {
+        return Ok(vec![source]);
     }
     let text = CsvText::open(session, source.clone())?;
     let comes_later = match how.convert {

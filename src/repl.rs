@@ -15,6 +15,7 @@ use pond::{Error, ErrorKind, Result};
 use rustyline::error::ReadlineError;
 use rustyline::{Config, DefaultEditor};
 
+use crate::cli::args::{Parameters, note_unused};
 use crate::cli::report::{note, report, say};
 use crate::cli::session::{Feed, Session, Unit};
 use crate::cli::{Outcome, Shell, engine, interrupt};
@@ -28,6 +29,9 @@ pub struct Repl {
     /// Tell errors of a script and go on with the next statement; the exit code is that of the first
     #[arg(long)]
     keep_going: bool,
+
+    #[command(flatten)]
+    pub params: Parameters,
 }
 
 impl Repl {
@@ -37,11 +41,15 @@ impl Repl {
         // Prompts would go among the data of a stdout that is no terminal.
         let interactive = std::io::stdin().is_terminal() && results.is_terminal();
         let runtime = engine()?;
-        let context = PondContext::new(runtime.block_on(shell.open_or_transient())?);
+        let params = self.params.values()?;
+        let context = PondContext::new(runtime.block_on(shell.open_or_transient())?)
+            .with_params(params.clone());
         let mut session = Session::new(runtime, context, results, interactive || self.keep_going);
         if !interactive {
             let outcome = session.run_stdin();
-            return session.end(outcome);
+            let code = session.end(outcome)?;
+            note_unused(&params);
+            return Ok(code);
         }
         interrupt::hold_for_good();
         let mut terminal = Terminal::open()?;

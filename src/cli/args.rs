@@ -6,10 +6,13 @@ use std::sync::Arc;
 use clap::Args;
 use pond::node::{Directory, Node, lookup};
 use pond::path::PondPath;
+use pond::sql::Params;
 use pond::tree::CreateMode;
 use pond::{Error, Result};
+use serde_json::Value;
 
 use super::pond_path;
+use super::report::note;
 
 /// The longest command line kept in the log, in bytes: it is stored with each node it changes.
 const COMMAND_BYTES_MAX: usize = 1000;
@@ -54,6 +57,34 @@ pub fn quoted(argument: &OsStr) -> String {
         return text.into_owned();
     }
     format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// Values for the parameters of statements.
+#[derive(Debug, Args)]
+pub struct Parameters {
+    /// Give $NAME a value in statements: a number, true, false, null, or else a text; may be given
+    /// many times
+    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = Params::parse)]
+    given: Vec<(String, Value)>,
+}
+
+impl Parameters {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.given.is_empty()
+    }
+
+    /// Returns the values.
+    pub fn values(&self) -> Result<Params> {
+        Params::new(self.given.iter().cloned())
+    }
+}
+
+/// Notes values that no statement has used: their names may be mistyped.
+pub fn note_unused(params: &Params) {
+    for name in params.unused() {
+        note(&format!("no statement uses ${name}"));
+    }
 }
 
 /// How a dynamic node is made.

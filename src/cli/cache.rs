@@ -9,7 +9,7 @@ use pond::Result;
 use pond::cache::CacheEntry;
 use pond::table_fn::cache_batch;
 
-use super::{Outcome, Shell, note, pond_path, print_rows, serve};
+use super::{Outcome, Shell, completions, note, pond_path, print_rows, serve};
 
 /// Show what is kept to answer faster, or remove it
 ///
@@ -17,11 +17,10 @@ use super::{Outcome, Shell, note, pond_path, print_rows, serve};
 /// wanted. Converted files may take a tenth of the file system, at least 1 GiB and at most 50 GiB,
 /// or $POND_CACHE_SIZE (as 500MB or 20GiB); those used longest ago go first. With --format, the
 /// columns are those of the table function cache().
-///
-/// Example: pond cache
-/// Example: pond cache clear /sensor_logs
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = "Examples:
+  pond cache
+  pond cache clear /sensor_logs")]
 pub struct Cache {
     #[command(subcommand)]
     verb: Option<Verb>,
@@ -37,8 +36,11 @@ enum Verb {
 /// What is being made at this moment stays. A query that is reading what goes fails, and can be run
 /// again.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pond cache clear /sensor_logs")]
 struct Clear {
     /// Only what is kept of this node or of this CSV file, or of all below this directory
+    #[arg(add = completions::paths())]
     path: Option<String>,
 }
 

@@ -11,22 +11,27 @@ use pond::output::{self, Format};
 use pond::path::PondPath;
 use pond::{Error, Result};
 
-use super::{Outcome, Shell, pond_path, query, serve};
+use super::args::{Parameters, note_unused};
+use super::{Outcome, Shell, completions, pond_path, query, serve};
 
 /// Print a file
 ///
 /// Prints the bytes or, with --sql or --format, the rows of the file's table. A view has no bytes
 /// of its own: its rows are printed as Parquet. A path may name the past: /a.csv@v12.
-///
-/// Example: pond cat /sensors/basel.series --sql "SELECT * WHERE temperature > 25"
 #[derive(Debug, Args)]
+#[command(after_help = r#"Examples:
+  pond cat /sensors/basel.series --sql "SELECT * WHERE temperature > 25""#)]
 pub struct Cat {
     /// Path of the file
+    #[arg(add = completions::paths())]
     path: String,
 
     /// Print the rows of a query over it, which needs no FROM: "SELECT * WHERE temperature > 25"
     #[arg(long, value_name = "QUERY", allow_hyphen_values = true)]
     sql: Option<String>,
+
+    #[command(flatten)]
+    params: Parameters,
 }
 
 impl Cat {
@@ -53,10 +58,13 @@ impl Cat {
                 // The rows in the order in which they are stored.
                 config = config.with_target_partitions(1);
             }
+            let params = self.params.values()?;
             let context = PondContext::builder(shell.open().await?).with_config(config).build();
+            let context = context.with_params(params.clone());
             let rows = context.cat_sql(&path, text).await?;
             let written = results.write_rows(rows.stream).await;
             context.tree().cache().idle().await;
+            note_unused(&params);
             written
         })?;
         Ok(0)

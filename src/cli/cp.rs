@@ -7,18 +7,17 @@ use pond::PondContext;
 use pond::node::expand;
 
 use super::args::{Destination, Message};
-use super::{Outcome, Shell, change, pond_path, progress, query};
+use super::{Outcome, Shell, change, completions, pond_path, progress, query};
 
 /// Copy nodes within the pond
 ///
 /// Directories are copied with all they hold. Contents are shared, so that a copy takes no room and
 /// no time; out of a host mount they are copied in. A dynamic node is copied as what it is: its
 /// recipe. A file that is there gets its next version. A path may name the past: /a.csv@v12.
-///
-/// Example: pond cp /report.csv@v3 /old/report.csv
-/// Example: pond cp '/host/2026/*.csv' /sensors/
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = "Examples:
+  pond cp /report.csv@v3 /old/report.csv
+  pond cp '/host/2026/*.csv' /sensors/")]
 pub struct Cp {
     /// Nothing: directories are always copied with all they hold
     #[arg(short, long, hide = true)]
@@ -28,11 +27,11 @@ pub struct Cp {
     message: Message,
 
     /// Paths or globs (`*`, `?`, `[a-z]`, `{a,b}`, `**`)
-    #[arg(required = true, value_name = "SOURCE")]
+    #[arg(required = true, value_name = "SOURCE", add = completions::paths())]
     sources: Vec<String>,
 
     /// Path of the copy, or the directory for it: one that is there, or any if it ends in `/`
-    #[arg(value_name = "DEST")]
+    #[arg(value_name = "DEST", add = completions::paths())]
     dest: String,
 }
 

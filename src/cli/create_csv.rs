@@ -7,19 +7,18 @@ use serde_json::Value;
 
 use super::args::{Creation, Message};
 use super::mknod::create;
-use super::{Outcome, Shell, pond_path, serve};
+use super::{Outcome, Shell, completions, pond_path, serve};
 
 /// Show the CSV files that match a pattern as tables or series
 ///
 /// /raw/sales.csv becomes sales.table, or sales.series. Files are found when the directory is looked
 /// at, and converted when they are first read.
-///
-/// Example: pond create-csv-directory /tables --pattern '/raw/*.csv' --cache-ttl 12h
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = "Examples:
+  pond create-csv-directory /tables --pattern '/raw/*.csv' --cache-ttl 12h")]
 pub struct CreateCsvDirectory {
     /// The files: a path or a glob of the pond
-    #[arg(long, value_name = "GLOB")]
+    #[arg(long, value_name = "GLOB", add = completions::paths())]
     pattern: String,
 
     #[command(flatten)]
@@ -29,13 +28,12 @@ pub struct CreateCsvDirectory {
 /// Show a CSV file as a table or a series
 ///
 /// It is converted when it is first read.
-///
-/// Example: pond create-csv-to-parquet /sales.table --source /raw/sales.csv
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = "Examples:
+  pond create-csv-to-parquet /sales.table --source /raw/sales.csv")]
 pub struct CreateCsvToParquet {
     /// The file: a path of the pond
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", add = completions::paths())]
     source: String,
 
     #[command(flatten)]
@@ -46,7 +44,7 @@ pub struct CreateCsvToParquet {
 #[derive(Debug, Args)]
 struct Csv {
     /// What a file becomes: table or series [default: table]
-    #[arg(long = "type", value_name = "TYPE")]
+    #[arg(long = "type", value_name = "TYPE", add = completions::words(&["table", "series"]))]
     target_type: Option<String>,
 
     /// The column that orders a series [default: timestamp]
@@ -71,6 +69,7 @@ struct Csv {
     message: Message,
 
     /// Path of the node
+    #[arg(add = completions::paths())]
     path: String,
 }
 
@@ -83,7 +82,7 @@ struct Dialect {
     delimiter: Option<String>,
 
     /// Whether the first record names the columns: true or false
-    #[arg(long, value_name = "BOOL")]
+    #[arg(long, value_name = "BOOL", add = completions::words(&["true", "false"]))]
     has_header: Option<String>,
 
     /// The character around values, or none
@@ -107,15 +106,15 @@ struct Dialect {
     timestamp_format: Option<String>,
 
     /// none, gzip, zstd, bzip2 or xz
-    #[arg(long, value_name = "KIND")]
+    #[arg(long, value_name = "KIND", add = completions::words(&["none", "gzip", "zstd", "bzip2", "xz"]))]
     compression: Option<String>,
 
     /// utf-8, latin1, utf-16le or utf-16be
-    #[arg(long, value_name = "ENCODING")]
+    #[arg(long, value_name = "ENCODING", add = completions::words(&["utf-8", "latin1", "utf-16le", "utf-16be"]))]
     encoding: Option<String>,
 
     /// What becomes of what does not fit: fail, skip or null [default: fail]
-    #[arg(long, value_name = "ACTION")]
+    #[arg(long, value_name = "ACTION", add = completions::words(&["fail", "skip", "null"]))]
     on_error: Option<String>,
 }
 

@@ -8,17 +8,16 @@ use serde_json::Value;
 
 use super::args::{Creation, Message};
 use super::mknod::create;
-use super::{Outcome, Shell, pond_path, serve};
+use super::{Outcome, Shell, completions, pond_path, serve};
 
 /// Make a series that is a query over other nodes
 ///
 /// The query calls its source `source` or `source_series`, and several by the names they are given;
 /// it may also name paths and globs itself. It is planned before the node is made.
-///
-/// Example: pond create-derived-series /warm.series --source /sensors.series \
-///            --query "SELECT * FROM source_series WHERE temperature > 25"
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = r#"Examples:
+  pond create-derived-series /warm.series --source /sensors.series \
+      --query "SELECT * FROM source_series WHERE temperature > 25""#)]
 pub struct CreateDerivedSeries {
     #[command(flatten)]
     node: Derived,
@@ -28,11 +27,10 @@ pub struct CreateDerivedSeries {
 ///
 /// The query calls its source `source` or `source_table`, and several by the names they are given;
 /// it may also name paths and globs itself. It is planned before the node is made.
-///
-/// Example: pond create-derived-table /joined.table --source a=/a.series --source b=/b.table \
-///            --query "SELECT * FROM a JOIN b USING (station)"
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = r#"Examples:
+  pond create-derived-table /joined.table --source a=/a.series --source b=/b.table \
+      --query "SELECT * FROM a JOIN b USING (station)""#)]
 pub struct CreateDerivedTable {
     #[command(flatten)]
     node: Derived,
@@ -42,7 +40,7 @@ pub struct CreateDerivedTable {
 #[derive(Debug, Args)]
 struct Derived {
     /// What the query reads: a path or a glob, with the name that the query has for it
-    #[arg(long, value_name = "[NAME=]PATH")]
+    #[arg(long, value_name = "[NAME=]PATH", add = completions::named_paths())]
     source: Vec<String>,
 
     /// The query
@@ -61,6 +59,7 @@ struct Derived {
     message: Message,
 
     /// Path of the node
+    #[arg(add = completions::paths())]
     path: String,
 }
 

@@ -3,16 +3,17 @@
 use clap::Args;
 use pond::PondContext;
 
-use super::{Outcome, Shell, pond_path, query, sql};
+use super::{Outcome, Shell, completions, pond_path, query, sql};
 
 /// Describe a node: what it is and, if it is a table, its columns
 ///
 /// With --format, the columns of a table alone. A path may name the past: /a.table@v12.
-///
-/// Example: pond describe /sensors/basel.series
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pond describe /sensors/basel.series")]
 pub struct Describe {
     /// Path of the node
+    #[arg(add = completions::paths())]
     path: String,
 }
 

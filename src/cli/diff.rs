@@ -10,11 +10,10 @@ use super::{Outcome, Shell, parse_at, print_rows, serve};
 ///
 /// Each is given by its number or as a time (UTC), and stands for what was there right after it. The
 /// columns are those of the table function pond_diff().
-///
-/// Example: pond diff 12
-/// Example: pond diff 2026-01-31 2026-02-28T12:00:00Z
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = "Examples:
+  pond diff 12
+  pond diff 2026-01-31 2026-02-28T12:00:00Z")]
 pub struct Diff {
     /// The one
     #[arg(value_name = "TXN|TIME")]

@@ -9,9 +9,9 @@ use super::{Outcome, Shell, note, serve};
 /// Give up history, for good: what the pond was longer ago than this can no longer be seen
 ///
 /// What is in the pond now is not touched. The room is free once `pond gc` has run.
-///
-/// Example: pond expire --older-than 30d --dry-run
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pond expire --older-than 30d --dry-run")]
 pub struct Expire {
     /// How long the past is kept, as 12h, 30d, 8w
     #[arg(long, value_name = "TIME")]

@@ -18,9 +18,9 @@ const DAMAGED: i32 = 5;
 ///
 /// Reads everything and changes nothing. Prints what is wrong, one finding a line, and ends with
 /// exit code 5 if anything is. A pond that cannot be opened can be checked, too.
-///
-/// Example: pond fsck || echo damaged
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pond fsck || echo damaged")]
 pub struct Fsck {}
 
 impl Fsck {

@@ -13,9 +13,9 @@ use super::{Outcome, Shell, note, print_rows, serve};
 ///
 /// Nothing that a version of anything needs is touched: what goes is what killed commands left
 /// behind, and the files that merging has replaced. Others may read and write meanwhile.
-///
-/// Example: pond gc --dry-run
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pond gc --dry-run")]
 pub struct Gc {
     /// List what would be removed, and remove nothing
     #[arg(long)]

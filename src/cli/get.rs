@@ -14,7 +14,7 @@ use pond::path::host_bytes;
 use pond::tree::{Export, ExportSource, Progress, read_node};
 use pond::{Error, ErrorKind, PondContext};
 
-use super::{Outcome, Shell, change, pond_path, progress, query, report};
+use super::{Outcome, Shell, change, completions, pond_path, progress, query, report};
 
 /// Copy files out of the pond
 ///
@@ -25,19 +25,18 @@ use super::{Outcome, Shell, change, pond_path, progress, query, report};
 /// Links that are relative and stay inside a copied directory are kept; what others lead to is
 /// copied in their place. Below DEST, no link of the host is followed. Each file appears whole, and
 /// one that is there is replaced only with --force.
-///
-/// Example: pond get /sensors ./backup
-/// Example: pond get '/sensors/*.series' ./parquet/
-/// Example: pond get /notes.txt@v3 -
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = "Examples:
+  pond get /sensors ./backup
+  pond get '/sensors/*.series' ./parquet/
+  pond get /notes.txt@v3 -")]
 pub struct Get {
     /// Replace files that are there
     #[arg(short, long)]
     force: bool,
 
     /// Paths or globs (`*`, `?`, `[a-z]`, `{a,b}`, `**`)
-    #[arg(required = true, value_name = "SOURCE")]
+    #[arg(required = true, value_name = "SOURCE", add = completions::all_paths())]
     sources: Vec<String>,
 
     /// Path of the copy, or the directory for it: one that is there, or any if it ends in `/`; `-` is

@@ -11,9 +11,9 @@ use super::{Outcome, Shell, note, serve};
 pub const POND_DIR: &str = ".pond";
 
 /// Make an empty pond
-///
-/// Example: pond init ./mypond
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pond init ./mypond")]
 pub struct Init {
     /// Its directory; by default the one named by --pond or $POND, or else `.pond` here
     dir: Option<PathBuf>,

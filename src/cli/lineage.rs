@@ -8,18 +8,17 @@ use pond::output;
 use pond::table_fn::lineage_batch;
 use pond::tree::Direction;
 
-use super::{Outcome, Shell, pond_path, print_rows, serve};
+use super::{Outcome, Shell, completions, pond_path, print_rows, serve};
 
 /// Show what a node is made from, and what is made from it
 ///
 /// Of a directory, the lineage of all that is in it; of `/`, of everything. The columns are those of
 /// the table function lineage(). With --format mermaid, dot or svg it is drawn: arrows lead from what
 /// is read to who reads it. A path may name the past: /a.series@v12.
-///
-/// Example: pond lineage /logs/trending.table --upstream
-/// Example: pond lineage / --format svg > lineage.svg
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = "Examples:
+  pond lineage /logs/trending.table --upstream
+  pond lineage / --format svg > lineage.svg")]
 pub struct Lineage {
     /// Only what it is made from
     #[arg(long, conflicts_with = "downstream")]
@@ -30,6 +29,7 @@ pub struct Lineage {
     downstream: bool,
 
     /// Path of the node
+    #[arg(add = completions::paths())]
     path: String,
 }
 

@@ -26,7 +26,7 @@ use pond::path::{PondPath, is_glob};
 use pond::{Error, Result};
 
 use super::results::Results;
-use super::{Outcome, Shell, Stdout, pond_path, report, serve};
+use super::{Outcome, Shell, Stdout, completions, pond_path, report, serve};
 
 /// Most rows in a batch, where the listing is written as rows.
 const BATCH_ROWS: usize = 1024;
@@ -35,12 +35,12 @@ const BATCH_ROWS: usize = 1024;
 ///
 /// With --format, the columns are those of the table function ls(). A path may name the past:
 /// /sensors@v12.
-///
-/// Example: pond ls -lR /sensors
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pond ls -lR /sensors")]
 pub struct Ls {
     /// A path or a glob (`*`, `?`, `[a-z]`, `{a,b}`, `**`); the root by default
-    #[arg(value_name = "PATH|GLOB")]
+    #[arg(value_name = "PATH|GLOB", add = completions::paths())]
     path: Option<String>,
 
     #[command(flatten)]

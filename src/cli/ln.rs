@@ -4,16 +4,15 @@ use clap::Args;
 use pond::path::PondPath;
 
 use super::args::{Destination, Message};
-use super::{Outcome, Shell, change, serve};
+use super::{Outcome, Shell, change, completions, serve};
 
 /// Make a symbolic link
 ///
 /// It is kept as it is written: a path of the pond or, without a `/` at its beginning, one that
 /// counts from the link's directory. What it leads to need not be there yet.
-///
-/// Example: pond ln -s 2026-11.series /sensors/newest.series
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = "Examples:
+  pond ln -s 2026-11.series /sensors/newest.series")]
 pub struct Ln {
     /// The link is a symbolic one; there are no others
     #[arg(short, long, required = true)]
@@ -23,9 +22,11 @@ pub struct Ln {
     message: Message,
 
     /// What it leads to
+    #[arg(add = completions::paths())]
     target: String,
 
     /// Path of the link, or the directory for it
+    #[arg(add = completions::paths())]
     link: String,
 }
 

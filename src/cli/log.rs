@@ -3,21 +3,22 @@
 use clap::Args;
 use pond::table_fn::{history_batch, log_batch};
 
-use super::{Outcome, Shell, pond_path, print_rows, serve};
+use super::{Outcome, Shell, completions, pond_path, print_rows, serve};
 
 /// Show the transactions, newest first
 ///
 /// With a path, the changes of that node, and of those that were there before it and are gone. The
 /// columns are those of the table functions pond_log() and history().
-///
-/// Example: pond log -n 5 /sensors/basel.series
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pond log -n 5 /sensors/basel.series")]
 pub struct Log {
     /// Show at most this many
     #[arg(short = 'n', value_name = "COUNT")]
     count: Option<usize>,
 
     /// Path of the node
+    #[arg(add = completions::paths())]
     path: Option<String>,
 }
 

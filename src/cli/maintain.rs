@@ -7,9 +7,9 @@ use super::{Outcome, Shell, note, query};
 /// Merge what is in small pieces, and remove what nothing needs
 ///
 /// Commits do most of this by themselves. What anything shows, now or of the past, does not change.
-///
-/// Example: pond maintain
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pond maintain")]
 pub struct Maintain {}
 
 impl Maintain {

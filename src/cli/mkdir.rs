@@ -3,12 +3,12 @@
 use clap::Args;
 
 use super::args::Message;
-use super::{Outcome, Shell, change, pond_path, serve};
+use super::{Outcome, Shell, change, completions, pond_path, serve};
 
 /// Make a directory
-///
-/// Example: pond mkdir -p /sensors/2026/11
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pond mkdir -p /sensors/2026/11")]
 pub struct Mkdir {
     /// Also make missing directories above; one that exists is no error
     #[arg(short, long)]
@@ -18,6 +18,7 @@ pub struct Mkdir {
     message: Message,
 
     /// Path of the directory
+    #[arg(add = completions::directories())]
     path: String,
 }
 

@@ -10,24 +10,24 @@ use pond::{Error, PondContext, Result};
 use serde_json::Value;
 
 use super::args::Message;
-use super::{Outcome, Shell, change, pond_path, serve};
+use super::{Outcome, Shell, change, completions, pond_path, serve};
 
 /// Make a node that a factory fills
 ///
 /// Options come from FILE (YAML or JSON), from --set, or from both. Relative host paths count from
 /// the working directory.
-///
-/// Example: pond mknod --factory hostmount /logs --set directory=/var/log
-/// Example: pond mknod --factory sql_derived_series /warm.series warm.yaml
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = "Examples:
+  pond mknod --factory hostmount /logs --set directory=/var/log
+  pond mknod --factory sql_derived_series /warm.series warm.yaml")]
 pub struct Mknod {
     /// Which factory; `SHOW FACTORIES` lists them
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = completions::factories())]
     factory: String,
 
     /// Set one option of the factory
-    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_setting)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_setting,
+          add = completions::factory_options())]
     set: Vec<(String, Value)>,
 
     /// A path that is taken is no error, and stays as it is
@@ -46,6 +46,7 @@ pub struct Mknod {
     message: Message,
 
     /// Path of the node
+    #[arg(add = completions::paths())]
     path: String,
 
     /// Options as YAML or JSON; `-` reads them from stdin

@@ -13,6 +13,7 @@ mod cache;
 mod cat;
 mod change;
 mod commands;
+mod completions;
 mod cp;
 mod create_csv;
 mod create_derived;
@@ -29,6 +30,7 @@ pub mod list;
 mod ln;
 mod log;
 mod maintain;
+mod man;
 mod mkdir;
 mod mknod;
 mod mv;
@@ -48,6 +50,7 @@ use std::fs::File;
 use std::io::{BufWriter, IsTerminal};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -55,6 +58,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream;
 use pond::keep::parse_size;
+use pond::oplog::delta_version;
 use pond::output::{self, Format, Picture, Style, Terminal};
 use pond::path::PondPath;
 use pond::pond::{At, Pond, PondOptions};
@@ -63,7 +67,7 @@ use pond::tree::{Tree, past};
 use pond::{Error, Result};
 use tokio::runtime::Runtime;
 
-use self::report::{Color, Voice, exit_code, note, report, report_usage, set_voice};
+use self::report::{Color, Voice, detail, exit_code, note, report, report_usage, set_voice};
 use self::results::{NewFile, Paging, Results};
 use crate::repl;
 
@@ -74,7 +78,13 @@ const BATCH_ROWS: usize = 1024;
 ///
 /// Without a command, statements are read interactively.
 #[derive(Debug, Parser)]
-#[command(name = "pond", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "pond", version, long_version = VERSIONS.as_str(), max_term_width = 100,
+          disable_help_subcommand = true)]
+#[command(after_help = r#"Examples:
+  pond init
+  pond put 2026/*.csv /sensors/
+  pond sql "SELECT * FROM '/sensors/*'"
+  pond ls --help"#)]
 struct CommandLine {
     #[command(flatten)]
     options: Options,
@@ -83,6 +93,28 @@ struct CommandLine {
     #[command(subcommand)]
     verb: Option<Verb>,
 }
+
+impl CommandLine {
+    /// Refuses options of the interactive shell beside a verb.
+    fn check(self) -> Result<Self, clap::Error> {
+        if self.verb.is_none() || self.interactive.params.is_empty() {
+            return Ok(self);
+        }
+        let message = "--param goes behind the verb: pond sql --param NAME=VALUE …";
+        Err(Self::command().error(clap::error::ErrorKind::ArgumentConflict, message))
+    }
+}
+
+/// The versions of what pond is made of, a line each.
+static VERSIONS: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "{}\ndatafusion {}\ndeltalake-core {}\narrow {}",
+        env!("CARGO_PKG_VERSION"),
+        datafusion::DATAFUSION_VERSION,
+        delta_version(),
+        datafusion::arrow::ARROW_VERSION,
+    )
+});
 
 /// What every command takes. Environment variables that are empty count as not set, so they are
 /// not left to clap.
@@ -228,6 +260,8 @@ enum Verb {
     Gc(gc::Gc),
     Cache(cache::Cache),
     Expire(expire::Expire),
+    Completions(completions::Completions),
+    Man(man::ManPage),
 }
 
 /// How a verb ended: the exit code, unless it failed altogether.
@@ -235,6 +269,9 @@ pub type Outcome = Result<i32>;
 
 /// Runs the command line of this process and returns its exit code.
 pub fn run() -> i32 {
+    if completions::answer() {
+        return 0;
+    }
     interrupt::watch();
     let arguments: Vec<_> = std::env::args_os().map(text_or_option).collect();
     let color = color_of(&arguments);
@@ -246,7 +283,7 @@ pub fn run() -> i32 {
     let parsed = CommandLine::command()
         .color(choice)
         .try_get_matches_from(&arguments)
-        .and_then(|matches| CommandLine::from_arg_matches(&matches));
+        .and_then(|matches| CommandLine::from_arg_matches(&matches)?.check());
     let CommandLine { options, interactive, verb } = match parsed {
         Ok(command_line) => command_line,
         Err(error) => {
@@ -343,6 +380,8 @@ fn run_verb(verb: Verb, shell: &Shell) -> Outcome {
         Verb::Gc(verb) => verb.run(shell),
         Verb::Cache(verb) => verb.run(shell),
         Verb::Expire(verb) => verb.run(shell),
+        Verb::Completions(verb) => verb.run(shell),
+        Verb::Man(verb) => verb.run(shell),
     }
 }
 
@@ -425,8 +464,16 @@ impl Shell {
     /// # Errors
     /// `NotFound` if none is named and none is near.
     pub async fn open(&self) -> Result<Tree> {
-        let dir = self.require_dir()?;
-        self.tree(Pond::open(&dir, self.pond_options()).await?)
+        self.open_dir(&self.require_dir()?).await
+    }
+
+    async fn open_dir(&self, dir: &Path) -> Result<Tree> {
+        let pond = Pond::open(dir, self.pond_options()).await?;
+        if self.options.verbose {
+            let txn = pond.snapshot().await?.txn();
+            detail(&format!("the pond in '{}' is at transaction {txn}", dir.display()));
+        }
+        self.tree(pond)
     }
 
     /// Returns the pond's directory.
@@ -451,7 +498,7 @@ impl Shell {
 
     async fn open_found(&self) -> Result<Option<Tree>> {
         let Some(dir) = self.pond_dir()? else { return Ok(None) };
-        Ok(Some(self.tree(Pond::open(&dir, self.pond_options()).await?)?))
+        self.open_dir(&dir).await.map(Some)
     }
 
     fn tree(&self, pond: Pond) -> Result<Tree> {

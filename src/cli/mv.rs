@@ -4,24 +4,24 @@ use clap::Args;
 use pond::node::expand;
 
 use super::args::{Destination, Message};
-use super::{Outcome, Shell, change, pond_path, serve};
+use super::{Outcome, Shell, change, completions, pond_path, serve};
 
 /// Move or rename nodes
 ///
 /// Nothing is replaced: a path that is taken is an error, and a directory is moved into.
-///
-/// Example: pond mv '/inbox/*.csv' /sensors/
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pond mv '/inbox/*.csv' /sensors/")]
 pub struct Mv {
     #[command(flatten)]
     message: Message,
 
     /// Paths or globs of the nodes
-    #[arg(required = true, value_name = "SOURCE")]
+    #[arg(required = true, value_name = "SOURCE", add = completions::paths())]
     sources: Vec<String>,
 
     /// The new path, or the directory to move into: one that is there, or any if it ends in `/`
-    #[arg(value_name = "DEST")]
+    #[arg(value_name = "DEST", add = completions::paths())]
     dest: String,
 }
 

@@ -15,7 +15,7 @@ use pond::tree::{Import, ImportSource};
 use pond::{Error, Result};
 
 use super::args::{Destination, Message};
-use super::{Outcome, Shell, change, progress, query};
+use super::{Outcome, Shell, change, completions, progress, query};
 
 /// Copy files into the pond
 ///
@@ -31,12 +31,11 @@ use super::{Outcome, Shell, change, progress, query};
 /// A symbolic link that is named is followed. In a directory, links that are relative and stay
 /// inside of it are kept; what others lead to is copied in their place. FIFOs, sockets, devices and
 /// links that lead nowhere are passed over, with a note.
-///
-/// Example: pond put 2026/*.csv /sensors/
-/// Example: pond put --type series readings.csv /sensors/basel.series
-/// Example: sensor-dump | pond put --source-format csv - /sensors/now.table
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = "Examples:
+  pond put 2026/*.csv /sensors/
+  pond put --type series readings.csv /sensors/basel.series
+  sensor-dump | pond put --source-format csv - /sensors/now.table")]
 pub struct Put {
     /// What each file becomes: data, table or series
     #[arg(long = "type", value_name = "TYPE", hide_possible_values = true,
@@ -49,7 +48,8 @@ pub struct Put {
 
     /// What the rows of a table are read from: csv, tsv, json, arrow, parquet, or csv.gz and the like
     /// [default: what the file's name says or, for standard input, what it begins with]
-    #[arg(long, value_name = "FORMAT", value_parser = parse_source_format)]
+    #[arg(long, value_name = "FORMAT", value_parser = parse_source_format,
+          add = completions::words(&["csv", "tsv", "json", "arrow", "parquet", "csv.gz"]))]
     source_format: Option<TableFormat>,
 
     /// Show what would change, and change nothing
@@ -60,11 +60,11 @@ pub struct Put {
     message: Message,
 
     /// Files and directories; `-` is standard input
-    #[arg(required = true, value_name = "SOURCE")]
+    #[arg(required = true, value_name = "SOURCE", add = completions::all_paths())]
     sources: Vec<PathBuf>,
 
     /// Path of the copy, or the directory for it: one that is there, or any if it ends in `/`
-    #[arg(value_name = "DEST")]
+    #[arg(value_name = "DEST", add = completions::paths())]
     dest: String,
 }
 

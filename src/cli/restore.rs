@@ -3,17 +3,16 @@
 use clap::Args;
 
 use super::args::Message;
-use super::{Outcome, Shell, change, parse_at, pond_path, serve};
+use super::{Outcome, Shell, change, completions, parse_at, pond_path, serve};
 
 /// Make a node, and all below it, what it was
 ///
 /// It need not be there any more. This is a change like any other: what is there now stays in the
 /// past.
-///
-/// Example: pond restore /sensors --to 41 --dry-run
-/// Example: pond restore /notes.txt --to 2026-01-31T12:00:00Z
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = "Examples:
+  pond restore /sensors --to 41 --dry-run
+  pond restore /notes.txt --to 2026-01-31T12:00:00Z")]
 pub struct Restore {
     /// The transaction, by its number or a time (UTC): what was there right after it
     #[arg(long, value_name = "TXN|TIME")]
@@ -27,6 +26,7 @@ pub struct Restore {
     message: Message,
 
     /// Path of the node
+    #[arg(add = completions::paths())]
     path: String,
 }
 

@@ -6,14 +6,14 @@ use pond::node::expand;
 use pond::tree::DropNodes;
 
 use super::args::Message;
-use super::{Outcome, Shell, change, pond_path, serve};
+use super::{Outcome, Shell, change, completions, pond_path, serve};
 
 /// Remove nodes; their past stays in the log
 ///
 /// What a link leads to is left alone.
-///
-/// Example: pond rm -r --dry-run /sensors/2025
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pond rm -r --dry-run /sensors/2025")]
 pub struct Rm {
     /// Also remove directories, and all that is in them
     #[arg(short, long)]
@@ -35,7 +35,7 @@ pub struct Rm {
     message: Message,
 
     /// Paths or globs of the nodes
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required = true, value_name = "PATH", add = completions::paths())]
     paths: Vec<String>,
 }
 

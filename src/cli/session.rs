@@ -10,7 +10,7 @@ use std::time::Instant;
 use pond::context::PondContext;
 use pond::error::Place;
 use pond::output::Written;
-use pond::sql::{Script, Statement, is_complete};
+use pond::sql::{Statement, is_complete};
 use pond::{Error, ErrorKind, Result};
 use tokio::runtime::Runtime;
 
@@ -96,7 +96,7 @@ impl Session {
 
     /// Runs the statements of a text that has `lines_before` it.
     fn run_statements(&mut self, text: &str, name: Option<&str>, lines_before: u64) -> Result<()> {
-        for statement in Script::new(text).named(name, lines_before) {
+        for statement in self.context.script(text).named(name, lines_before) {
             let done = statement.and_then(|statement| self.run_statement(statement).map(drop));
             if let Err(error) = done {
                 self.pass_over(error)?;

@@ -9,6 +9,7 @@ use pond::node::{Node, lookup};
 use pond::path::PondPath;
 use pond::{ErrorKind, Result};
 
+use super::args::{Parameters, note_unused};
 use super::mknod::read_text;
 use super::results::Results;
 use super::session::Session;
@@ -20,9 +21,11 @@ use super::{Outcome, Shell, engine};
 /// line are told. Relative host paths in them count from the working directory.
 ///
 /// Without -c, -f or SQL, statements are read from stdin.
-///
-/// Example: pond sql "SELECT station, max(temperature) FROM '/sensors/*.series' GROUP BY station"
 #[derive(Debug, Args)]
+#[command(after_help = r#"Examples:
+  pond sql "SELECT station, max(temperature) FROM '/sensors/*.series' GROUP BY station"
+  pond sql --param path=/sensors.series --param above=25 \
+      'SELECT * FROM $path WHERE temperature > $above'"#)]
 pub struct Sql {
     /// The statements; `-` reads them from stdin
     #[arg(value_name = "SQL")]
@@ -30,6 +33,9 @@ pub struct Sql {
 
     #[command(flatten)]
     inputs: Inputs,
+
+    #[command(flatten)]
+    params: Parameters,
 
     /// Tell errors and go on with the next statement; the exit code is that of the first
     #[arg(long)]
@@ -104,7 +110,9 @@ impl Sql {
         }
         let results = shell.results()?;
         let runtime = engine()?;
-        let context = PondContext::new(runtime.block_on(shell.open_or_transient())?);
+        let params = self.params.values()?;
+        let context = PondContext::new(runtime.block_on(shell.open_or_transient())?)
+            .with_params(params.clone());
         let mut session = Session::new(runtime, context, results, self.keep_going);
         let outcome = inputs.into_iter().try_for_each(|input| match input {
             Input::Text(text) => session.run_text(None, &text),
@@ -114,7 +122,9 @@ impl Sql {
                 session.run_text(Some(&name), &text)
             }
         });
-        session.end(outcome)
+        let code = session.end(outcome)?;
+        note_unused(&params);
+        Ok(code)
     }
 }
 

@@ -10,9 +10,9 @@ use pond::keep::Status as Stock;
 use super::{Outcome, Shell, note, print_rows, serve};
 
 /// Show how much is in the pond, how much room it takes, and what `pond maintain` would do
-///
-/// Example: pond status --format json
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pond status --format json")]
 pub struct Status {}
 
 impl Status {

@@ -58,6 +58,11 @@ pub use rows::{Scan, oplog_schema, rows_batch};
 
 /// Commits between two checkpoints: a reader without a cache reads at most this many log files.
 pub const CHECKPOINT_COMMITS: u64 = 32;
+
+/// Returns the version of delta-rs, which writes the table.
+pub fn delta_version() -> &'static str {
+    deltalake::crate_version()
+}
 /// Files of one tier that compaction merges into one.
 const MERGE_FILES: usize = 16;
 /// A file with more rows than this is never merged again.

@@ -38,4 +38,5 @@ mod tables;
 mod tidy;
 mod traced;
 mod undo;
+mod verbs;
 mod world;

@@ -35,7 +35,7 @@ pub struct Mknod {
     if_not_exists: bool,
 
     /// Replace the dynamic node that is there
-    #[arg(long)]
+    #[arg(long, alias = "replace")]
     or_replace: bool,
 
     /// Words to keep with the node

@@ -23,6 +23,7 @@ mod expire;
 mod fsck;
 mod gc;
 mod get;
+mod hints;
 mod init;
 pub mod interrupt;
 mod lineage;
@@ -306,7 +307,8 @@ pub fn run() -> i32 {
         let shell = Shell { options, file: RefCell::default() };
         let code = match verb {
             None => interactive.run(&shell)?,
-            Some(verb) => run_verb(verb, &shell)?,
+            Some(verb @ Verb::Sql(_)) => run_verb(verb, &shell)?,
+            Some(verb) => run_verb(verb, &shell).map_err(hints::in_verbs)?,
         };
         shell.publish()?;
         Ok(code)

@@ -2,39 +2,56 @@
 //!
 //! [`write()`] encodes a batch at a time and hands each to the writer at once, so that a result of
 //! any length is written in bounded memory and its first rows are seen before its last are made.
-//! The one thing held back is the head of a table, from which its column widths come
-//! ([`TABLE_HEAD_ROWS`]), and a row group of Parquet ([`ROW_GROUP_ROWS`]).
+//! What is held back is the head of a table, from which its column widths come
+//! ([`TABLE_HEAD_ROWS`]), a row group of Parquet ([`ROW_GROUP_ROWS`]), and what a chart is drawn of.
+//!
+//! A value has the same text in all formats, which is that of arrow; JSON has values of its own
+//! kinds. A text that goes to a terminal ([`Style::terminal`]) holds no control character but line
+//! ends; one that goes to a file or a pipe holds the values as they are.
 //!
 //! Nothing here knows where the bytes go: the caller gives the writer. A lineage may also be drawn
 //! ([`draw`]).
 
+mod cell;
+mod chart;
+mod delimited;
+mod escape;
+mod files;
 mod format;
+mod frame;
+mod html;
+mod json;
+mod line;
+mod markdown;
 mod picture;
 mod table;
+mod text;
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::io::Write;
 
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::csv;
-use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::arrow::json;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::parquet::arrow::ArrowWriter;
-use datafusion::parquet::basic::{Compression, ZstdLevel};
-use datafusion::parquet::file::properties::WriterProperties;
 use futures::StreamExt;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
+use delimited::DelimitedEncoder;
+pub use escape::escape_controls;
+pub use files::ROW_GROUP_ROWS;
 pub use format::{Format, Style, Terminal};
+use frame::FrameEncoder;
+use html::HtmlEncoder;
+use json::JsonEncoder;
+use line::LineEncoder;
+use markdown::MarkdownEncoder;
 pub use picture::{Picture, draw};
-pub use table::{TABLE_HEAD_ROWS, escape_controls};
+pub use table::TABLE_HEAD_ROWS;
+use table::TableEncoder;
+use text::write_text;
 
 /// Rows encoded at a time, however large the batches are that come in.
 const SLICE_ROWS: usize = 8192;
-
-/// Rows in a row group of Parquet output; they are in memory until it is complete.
-pub const ROW_GROUP_ROWS: usize = 122_880;
 
 /// What was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,26 +66,72 @@ pub struct Written {
 ///
 /// # Errors
 /// Those of the stream, after the rows before them are written; `Io` if `out` fails
-/// ([`is_closed_pipe`] tells a reader that went away); `Unsupported` for a column that the format
-/// cannot hold.
+/// ([`is_closed_pipe`] tells a reader that went away), or for a column that Parquet or Arrow IPC
+/// cannot hold; `Invalid` for a result that no chart can be drawn of.
 pub async fn write(
     stream: SendableRecordBatchStream,
     style: &Style,
     out: &mut (dyn Write + Send),
 ) -> Result<Written> {
     let schema = stream.schema();
-    let mut rows = Rows::new(stream, style.rows_max);
-    match style.format {
-        Format::Table => write_text(&mut rows, table::TableEncoder::new(schema), out).await?,
-        Format::Csv => write_text(&mut rows, CsvEncoder::new(schema)?, out).await?,
-        Format::Ndjson => write_text(&mut rows, JsonEncoder, out).await?,
-        Format::Parquet => write_parquet(&mut rows, schema, out).await?,
-        format => {
-            let name = format.as_str();
-            return Err(Error::unsupported(format!("format {name} cannot be written yet")));
+    let rows = &mut Rows::new(stream, style.rows_max);
+    let filter = filter(style);
+    match (style.format, style.terminal) {
+        (Format::Table, None) => {
+            write_text(rows, TableEncoder::new(&schema, style), filter, out).await
+        }
+        (Format::Table, Some(terminal)) => {
+            write_text(rows, FrameEncoder::new(&schema, style, terminal), filter, out).await
+        }
+        (Format::Csv, _) => {
+            write_text(rows, DelimitedEncoder::new(schema, b',', style), filter, out).await
+        }
+        (Format::Tsv, _) => {
+            write_text(rows, DelimitedEncoder::new(schema, b'\t', style), filter, out).await
+        }
+        (Format::Json, _) => write_text(rows, JsonEncoder::new(&schema, true), filter, out).await,
+        (Format::Ndjson, _) => {
+            write_text(rows, JsonEncoder::new(&schema, false), filter, out).await
+        }
+        (Format::Markdown, _) => {
+            write_text(rows, MarkdownEncoder::new(schema, style), filter, out).await
+        }
+        (Format::Line, _) => write_text(rows, LineEncoder::new(&schema, style), filter, out).await,
+        (Format::Html, _) => write_text(rows, HtmlEncoder::new(schema, style), filter, out).await,
+        (Format::Parquet, _) => files::write_parquet(rows, schema, out).await,
+        (Format::Arrow, _) => files::write_arrow(rows, schema, out).await,
+        (Format::Chart | Format::Svg | Format::Png, _) => {
+            chart::write_chart(rows, &schema, style, out).await
+        }
+    }?;
+    Ok(rows.written)
+}
+
+/// Returns what the text goes through before it is written: on a terminal, what escapes all that is
+/// not to be seen as it is. A framed table does so for itself, which has colours.
+fn filter(style: &Style) -> fn(Vec<u8>) -> Vec<u8> {
+    fn escaped(text: Vec<u8>, escape: impl Fn(&str) -> Cow<'_, str>) -> Vec<u8> {
+        match escape(&String::from_utf8_lossy(&text)) {
+            Cow::Borrowed(_) => text,
+            Cow::Owned(escaped) => escaped.into_bytes(),
         }
     }
-    Ok(rows.written)
+    match (style.format, style.terminal) {
+        (_, None) | (Format::Table, _) => |text| text,
+        (Format::Json | Format::Ndjson, _) => |text| escaped(text, escape::escape_json),
+        (Format::Tsv, _) => {
+            |text| escaped(text, |text| escape::escape(text, |kept| matches!(kept, '\n' | '\t')))
+        }
+        _ => |text| escaped(text, |text| escape::escape(text, |kept| kept == '\n')),
+    }
+}
+
+/// Says how many rows there are: `1 row`, `first 100 rows`.
+fn count_text(written: Written) -> String {
+    let Written { rows, is_cut } = written;
+    let first = if is_cut { "first " } else { "" };
+    let plural = if rows == 1 { "" } else { "s" };
+    format!("{first}{rows} row{plural}")
 }
 
 /// The rows of a stream, a slice at a time, until there are enough.
@@ -87,8 +150,11 @@ impl Rows {
         Self { stream: Some(stream), rest: None, rows_max, written: Written::default() }
     }
 
-    /// Returns the next rows, at most [`SLICE_ROWS`] and at least one.
+    /// Returns the next rows, at most [`SLICE_ROWS`] and at least one. Nothing is lost if it is
+    /// dropped.
     async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        // A stream that is always ready would otherwise never let a cancellation through.
+        tokio::task::yield_now().await;
         let batch = loop {
             if let Some(batch) = self.rest.take() {
                 break batch;
@@ -115,8 +181,6 @@ impl Rows {
             self.rest = Some(batch.slice(taken, rows - taken));
         }
         self.written.rows += taken as u64;
-        // A stream that is always ready would otherwise never let a cancellation through.
-        tokio::task::yield_now().await;
         Ok(Some(batch.slice(0, taken)))
     }
 }
@@ -140,254 +204,5 @@ pub fn write_error(source: std::io::Error) -> Error {
     Error::io("writing the output", source)
 }
 
-/// Turns batches into text.
-trait Encoder {
-    /// Appends the text of `batch`.
-    fn encode(&mut self, batch: &RecordBatch, text: &mut Vec<u8>) -> Result<()>;
-
-    /// Appends what is left at the end.
-    fn finish(&mut self, text: &mut Vec<u8>) -> Result<()>;
-}
-
-async fn write_text(
-    rows: &mut Rows,
-    mut encoder: impl Encoder,
-    out: &mut (dyn Write + Send),
-) -> Result<()> {
-    let mut text = Vec::new();
-    while let Some(batch) = rows.next().await? {
-        encoder.encode(&batch, &mut text)?;
-        flush_text(&mut text, out)?;
-    }
-    encoder.finish(&mut text)?;
-    flush_text(&mut text, out)
-}
-
-fn flush_text(text: &mut Vec<u8>, out: &mut (dyn Write + Send)) -> Result<()> {
-    if !text.is_empty() {
-        out.write_all(text).and_then(|()| out.flush()).map_err(write_error)?;
-        text.clear();
-    }
-    Ok(())
-}
-
-struct CsvEncoder {
-    schema: SchemaRef,
-    has_begun: bool,
-}
-
-impl CsvEncoder {
-    fn new(schema: SchemaRef) -> Result<Self> {
-        if let Some(field) = schema.fields().iter().find(|field| field.data_type().is_nested()) {
-            return Err(Error::unsupported(format!(
-                "column '{}' is nested ({}), which CSV cannot hold",
-                field.name(),
-                field.data_type()
-            ))
-            .with_hint("JSON and Parquet can"));
-        }
-        Ok(Self { schema, has_begun: false })
-    }
-}
-
-impl Encoder for CsvEncoder {
-    fn encode(&mut self, batch: &RecordBatch, text: &mut Vec<u8>) -> Result<()> {
-        let header = !self.has_begun && batch.num_columns() > 0;
-        self.has_begun = true;
-        csv::WriterBuilder::new().with_header(header).build(text).write(batch).map_err(Error::from)
-    }
-
-    fn finish(&mut self, text: &mut Vec<u8>) -> Result<()> {
-        if self.has_begun || self.schema.fields().is_empty() {
-            return Ok(());
-        }
-        self.encode(&RecordBatch::new_empty(self.schema.clone()), text)
-    }
-}
-
-struct JsonEncoder;
-
-impl Encoder for JsonEncoder {
-    fn encode(&mut self, batch: &RecordBatch, text: &mut Vec<u8>) -> Result<()> {
-        let builder = json::WriterBuilder::new().with_explicit_nulls(true);
-        let mut writer = builder.build::<_, json::writer::LineDelimited>(text);
-        writer.write(batch)?;
-        writer.finish().map_err(Error::from)
-    }
-
-    fn finish(&mut self, _text: &mut Vec<u8>) -> Result<()> {
-        Ok(())
-    }
-}
-
-async fn write_parquet(
-    rows: &mut Rows,
-    schema: SchemaRef,
-    out: &mut (dyn Write + Send),
-) -> Result<()> {
-    let failed = |source| Error::new(ErrorKind::Io, "writing Parquet").with_source(source);
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .build();
-    let mut writer = ArrowWriter::try_new(&mut *out, schema, Some(properties)).map_err(failed)?;
-    while let Some(batch) = rows.next().await? {
-        writer.write(&batch).map_err(failed)?;
-    }
-    writer.close().map_err(failed)?;
-    out.flush().map_err(write_error)
-}
-
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, ListArray, StringArray};
-    use datafusion::arrow::datatypes::Int32Type;
-    use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-    use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-    use futures::stream;
-
-    use super::*;
-
-    fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
-        RecordBatch::try_from_iter_with_nullable(
-            columns.into_iter().map(|(name, array)| (name, array, true)),
-        )
-        .unwrap()
-    }
-
-    fn sensors() -> RecordBatch {
-        batch(vec![
-            (
-                "station",
-                Arc::new(StringArray::from(vec![Some("zü\tri\n1"), None, Some("a,\"b\"")])),
-            ),
-            ("t", Arc::new(Float64Array::from(vec![Some(1.5), Some(-20.25), None]))),
-        ])
-    }
-
-    fn written(batches: Vec<RecordBatch>, format: Format) -> Result<Vec<u8>> {
-        let schema = batches[0].schema();
-        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-        let stream = RecordBatchStreamAdapter::new(schema, stream::iter(batches).map(Ok));
-        let mut out = Vec::new();
-        let count = futures::executor::block_on(write(Box::pin(stream), &format.into(), &mut out))?;
-        assert_eq!(count, Written { rows: rows as u64, is_cut: false });
-        Ok(out)
-    }
-
-    fn text(batches: Vec<RecordBatch>, format: Format) -> String {
-        String::from_utf8(written(batches, format).unwrap()).unwrap()
-    }
-
-    #[test]
-    fn a_table_aligns_escapes_and_names_nulls() {
-        assert_eq!(
-            text(vec![sensors()], Format::Table),
-            " station | t\n\
-             ---------+--------\n\
-             \u{20}zü\\tri+ |    1.5\n\
-             \u{20}1       |\n\
-             \u{20}NULL    | -20.25\n\
-             \u{20}a,\"b\"   |   NULL\n"
-        );
-    }
-
-    #[test]
-    fn a_cell_of_many_lines_keeps_the_others_aligned() {
-        let plan = batch(vec![
-            ("kind", Arc::new(StringArray::from(vec!["plan", ""]))),
-            ("n", Arc::new(Int64Array::from(vec![10, 2]))),
-            ("text", Arc::new(StringArray::from(vec!["Filter\n  Scan\n", ""]))),
-        ]);
-        assert_eq!(
-            text(vec![plan], Format::Table),
-            " kind | n  | text\n\
-             ------+----+---------\n\
-             \u{20}plan | 10 | Filter+\n\
-             \u{20}     |    |   Scan\n\
-             \u{20}     |  2 |\n"
-        );
-    }
-
-    #[test]
-    fn rows_beyond_the_head_keep_its_widths() {
-        let long = batch(vec![("n", Arc::new(Int64Array::from_iter_values(0..2000)) as ArrayRef)]);
-        let table = text(vec![long.slice(0, 990), long.slice(990, 1010)], Format::Table);
-        let lines: Vec<&str> = table.lines().collect();
-        assert_eq!(lines.len(), 2002);
-        assert_eq!([lines[0], lines[2], lines[1001]], [" n", "   0", " 999"]);
-        assert_eq!(lines[2001], " 1999");
-    }
-
-    #[test]
-    fn an_empty_result_still_has_its_header() {
-        let empty = sensors().slice(0, 0);
-        assert_eq!(text(vec![empty.clone()], Format::Table), " station | t\n---------+---\n");
-        assert_eq!(text(vec![empty.clone()], Format::Csv), "station,t\n");
-        assert_eq!(text(vec![empty], Format::Ndjson), "");
-    }
-
-    #[test]
-    fn csv_has_one_header_and_quotes() {
-        assert_eq!(
-            text(vec![sensors(), sensors().slice(1, 1)], Format::Csv),
-            "station,t\n\"zü\tri\n1\",1.5\n,-20.25\n\"a,\"\"b\"\"\",\n,-20.25\n"
-        );
-    }
-
-    #[test]
-    fn json_is_one_object_a_line_with_every_column() {
-        assert_eq!(
-            text(vec![sensors()], Format::Ndjson),
-            "{\"station\":\"zü\\tri\\n1\",\"t\":1.5}\n{\"station\":null,\"t\":-20.25}\n\
-             {\"station\":\"a,\\\"b\\\"\",\"t\":null}\n"
-        );
-    }
-
-    #[test]
-    fn parquet_reads_back() {
-        let bytes = written(vec![sensors(), sensors()], Format::Parquet).unwrap();
-        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes)).unwrap();
-        let back: Vec<RecordBatch> = reader.build().unwrap().collect::<Result<_, _>>().unwrap();
-        assert_eq!(back[0].slice(3, 3), sensors());
-    }
-
-    #[test]
-    fn csv_refuses_a_nested_column_by_name() {
-        let nested = ListArray::from_iter_primitive::<Int32Type, _, _>([Some([Some(1)])]);
-        let error = written(vec![batch(vec![("l", Arc::new(nested))])], Format::Csv).unwrap_err();
-        assert!(error.message().starts_with("column 'l' is nested"), "{error}");
-    }
-
-    #[test]
-    fn a_closed_pipe_is_told_from_other_failures() {
-        struct Failing(std::io::ErrorKind);
-        impl Write for Failing {
-            fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
-                Err(self.0.into())
-            }
-            fn flush(&mut self) -> std::io::Result<()> {
-                Ok(())
-            }
-        }
-        for format in [Format::Table, Format::Csv, Format::Ndjson, Format::Parquet] {
-            for kind in [std::io::ErrorKind::BrokenPipe, std::io::ErrorKind::StorageFull] {
-                let stream = RecordBatchStreamAdapter::new(
-                    sensors().schema(),
-                    stream::iter([Ok(sensors())]),
-                );
-                let mut out = Failing(kind);
-                let style = format.into();
-                let result = write(Box::pin(stream), &style, &mut out);
-                let error = futures::executor::block_on(result).unwrap_err();
-                assert_eq!(
-                    is_closed_pipe(&error),
-                    kind == std::io::ErrorKind::BrokenPipe,
-                    "{format:?}: {error}"
-                );
-            }
-        }
-    }
-}
+mod tests;

@@ -1,24 +1,26 @@
 //! Functions of time under the names that most people know them by: `date(x)`, `year(x)`, `hour(x)`
-//! and their kin.
+//! and their kin; and `bar(x, min, max)`, which draws a number.
 //!
-//! Each is another way to write what the engine has, and the optimizer puts that in its place:
+//! Each of the former is another way to write what the engine has, and the optimizer puts that in its place:
 //! `CAST(x AS DATE)`, `date_part('hour', x)`. So they mean the same, and all that the engine knows
 //! of those, and [`super::time_buckets`] of the former, holds for them.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float64Array, StringBuilder};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float64Type, TimeUnit};
 use datafusion::common::types::{NativeType, logical_date, logical_string};
 use datafusion::common::utils::take_function_args;
-use datafusion::common::{ScalarValue, internal_err};
+use datafusion::common::{ScalarValue, exec_err, internal_err};
 use datafusion::error::Result as EngineResult;
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::SessionState;
 use datafusion::functions::datetime::date_part;
+use datafusion::logical_expr::scalar_doc_sections::DOC_SECTION_STRING;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
-    Coercion, ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, TypeSignature, TypeSignatureClass, Volatility, cast, lit,
+    Coercion, ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, TypeSignature, TypeSignatureClass, Volatility, cast, lit,
 };
 
 /// The names of the parts of a time, and what `date_part` calls them.
@@ -41,7 +43,8 @@ const PARTS: &[(&str, &str)] = &[
 pub(crate) fn add_to(state: &mut SessionState) {
     let date = ScalarUDF::from(Date::new());
     let parts = PARTS.iter().map(|&(name, part)| ScalarUDF::from(Part::new(name, part)));
-    for function in std::iter::once(date).chain(parts) {
+    let bar = ScalarUDF::from(Bar::new());
+    for function in [date, bar].into_iter().chain(parts) {
         if !state.scalar_functions().contains_key(function.name()) {
             let added = state.register_udf(Arc::new(function));
             added.expect("registering a function under a free name cannot fail");
@@ -162,5 +165,109 @@ impl ScalarUDFImpl for Part {
         args.args.insert(0, ColumnarValue::Scalar(ScalarValue::from(self.part)));
         args.arg_fields.insert(0, Arc::new(Field::new("part", DataType::Utf8, false)));
         date_part().invoke_with_args(args)
+    }
+}
+
+/// `bar(x, min, max, width)`: a bar of blocks as long as `x` is between `min` and `max`, in a text of
+/// `width` characters. It is DuckDB's function.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Bar {
+    signature: Signature,
+}
+
+/// The widths of a bar: without one told, and at most.
+const BAR_WIDTH: f64 = 80.0;
+const BAR_WIDTH_MAX: f64 = 1000.0;
+
+impl Bar {
+    fn new() -> Self {
+        let takes = |count| TypeSignature::Exact(vec![DataType::Float64; count]);
+        Self { signature: Signature::one_of(vec![takes(3), takes(4)], Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for Bar {
+    fn name(&self) -> &str {
+        "bar"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> EngineResult<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
+        let is_scalar =
+            args.args.iter().all(|argument| matches!(argument, ColumnarValue::Scalar(_)));
+        let rows = if is_scalar { 1 } else { args.number_rows };
+        let mut columns = Vec::with_capacity(4);
+        for argument in &args.args {
+            columns.push(argument.cast_to(&DataType::Float64, None)?.to_array(rows)?);
+        }
+        let columns: Vec<&Float64Array> =
+            columns.iter().map(|column| column.as_primitive::<Float64Type>()).collect();
+        let number =
+            |at: usize, row: usize| columns[at].is_valid(row).then(|| columns[at].value(row));
+        let mut bars = StringBuilder::new();
+        let mut text = String::new();
+        for row in 0..rows {
+            let width = if columns.len() == 4 { number(3, row) } else { Some(BAR_WIDTH) };
+            let (Some(x), Some(min), Some(max), Some(width)) =
+                (number(0, row), number(1, row), number(2, row), width)
+            else {
+                bars.append_null();
+                continue;
+            };
+            if !(1.0..=BAR_WIDTH_MAX).contains(&width) {
+                return exec_err!("bar: the width is {width}, not from 1 to {BAR_WIDTH_MAX}");
+            }
+            text.clear();
+            push_bar(x, min, max, width as usize, &mut text);
+            bars.append_value(&text);
+        }
+        let bars: ArrayRef = Arc::new(bars.finish());
+        Ok(match is_scalar {
+            true => ColumnarValue::Scalar(ScalarValue::try_from_array(&bars, 0)?),
+            false => ColumnarValue::Array(bars),
+        })
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
+            Documentation::builder(
+                DOC_SECTION_STRING,
+                "Draws a bar as long as a number is between two others: empty at the least and \
+                 below, full at the most and above.",
+                "bar(x, min, max[, width])",
+            )
+            .with_sql_example(
+                "SELECT station, bar(avg(temperature), -10, 40, 20) FROM '/t' GROUP BY station",
+            )
+            .with_argument("x", "The number")
+            .with_argument("min", "Where the bar is empty")
+            .with_argument("max", "Where the bar is full")
+            .with_argument("width", "How many characters a full bar has, from 1 to 1000; else 80")
+            .build()
+        });
+        Some(&DOCUMENTATION)
+    }
+}
+
+/// Appends a bar, to an eighth of a character, and blanks up to `width`.
+fn push_bar(x: f64, min: f64, max: f64, width: usize, text: &mut String) {
+    const PARTS: [char; 8] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
+    let eighths = match x {
+        x if x >= max => width * 8,
+        x if x <= min => 0,
+        // What is no number has no bar.
+        x => ((x - min) / (max - min) * (width * 8) as f64) as usize,
+    };
+    text.extend(std::iter::repeat_n('█', eighths / 8));
+    if eighths / 8 < width {
+        text.push(PARTS[eighths % 8]);
+        text.extend(std::iter::repeat_n(' ', width - eighths / 8 - 1));
     }
 }

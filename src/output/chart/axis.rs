@@ -18,9 +18,30 @@ pub(super) enum Kind {
 }
 
 /// Steps of time below a month, in seconds.
-const STEPS: [f64; 18] = [
-    1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0,
-    10_800.0, 21_600.0, 43_200.0, 86_400.0,
+const STEPS: [f64; 23] = [
+    1.0,
+    2.0,
+    5.0,
+    10.0,
+    15.0,
+    30.0,
+    60.0,
+    120.0,
+    300.0,
+    600.0,
+    900.0,
+    1800.0,
+    3600.0,
+    7200.0,
+    10_800.0,
+    21_600.0,
+    43_200.0,
+    DAY,
+    2.0 * DAY,
+    3.0 * DAY,
+    5.0 * DAY,
+    7.0 * DAY,
+    14.0 * DAY,
 ];
 
 const DAY: f64 = 86_400.0;
@@ -51,12 +72,7 @@ impl Kind {
                 .map(|value| (value, self.label(value, step, 0)))
                 .collect();
         }
-        // Beyond, in days of the calendar.
-        if (high - low) / (7.0 * DAY) < count_max as f64 {
-            return multiples(low, high, 7.0 * DAY)
-                .map(|value| (value, self.label(value, DAY, 0)))
-                .collect();
-        }
+        // Beyond, months differ in length.
         self.months(low, high, count_max)
     }
 

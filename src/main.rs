@@ -8,12 +8,9 @@ mod repl;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Statements nest, and the engine recurses into them. The stack takes memory only as it is used.
-const STACK_BYTES: usize = 256 << 20;
-
 fn main() -> ! {
     raise_open_files();
-    let shell = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(cli::run);
+    let shell = std::thread::Builder::new().stack_size(cli::STACK_BYTES).spawn(cli::run);
     let code = match shell.map(std::thread::JoinHandle::join) {
         Ok(Ok(code)) => code,
         // The panic has said what it was.

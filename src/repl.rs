@@ -1,96 +1,133 @@
 //! The interactive shell: statements that end with `;`, and commands that begin with `\` or `.`.
 //!
-//! A statement may take many lines. An error does not end the session; Ctrl-C gives up what is
-//! being typed or run, Ctrl-D leaves. The history is kept in `pond/history` below
-//! `$XDG_STATE_HOME` (`~/.local/state`).
+//! A statement may take many lines, which are edited as one text. An error does not end the session;
+//! Ctrl-C gives up what is being typed or run, Ctrl-D leaves. `helper` highlights and completes,
+//! `history` keeps what was typed from one session to the next. What `rc` in `pond` below
+//! `$XDG_CONFIG_HOME` (`~/.config`) holds is run first; nothing is ever read from the working directory.
+//!
+//! The prompt comes at once: functions and directories are looked at when something is completed.
 //!
 //! When stdin is not a terminal the same lines are read from it without prompts, as a script.
+
+mod helper;
+mod history;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use clap::Args;
 use pond::context::PondContext;
 use pond::{Error, ErrorKind, Result};
 use rustyline::error::ReadlineError;
-use rustyline::{Config, DefaultEditor};
+use rustyline::history::DefaultHistory;
+use rustyline::{ColorMode, CompletionType, Config, Editor};
 
-use crate::cli::args::{Parameters, note_unused};
+use crate::cli::args::note_unused;
 use crate::cli::report::{note, report, say};
-use crate::cli::session::{Feed, Session, Unit};
-use crate::cli::{Outcome, Shell, engine, interrupt};
+use crate::cli::session::{Feed, Session};
+use crate::cli::{Interactive, Outcome, Shell, engine, engine_of_tasks, interrupt};
+use helper::Helper;
+use history::History;
 
-/// Most statements kept in the history.
-const HISTORY_MAX: usize = 10_000;
+/// Candidates that are listed without a question.
+const LISTED_MAX: usize = 200;
 
-/// How a session without a verb runs.
-#[derive(Debug, Args)]
-pub struct Repl {
-    /// Tell errors of a script and go on with the next statement; the exit code is that of the first
-    #[arg(long)]
-    keep_going: bool,
-
-    #[command(flatten)]
-    pub params: Parameters,
+/// Runs a session without a verb until its input ends.
+pub fn run(how: &Interactive, shell: &Shell) -> Outcome {
+    let results = shell.results()?;
+    // Prompts would go among the data of a stdout that is no terminal.
+    let interactive = std::io::stdin().is_terminal() && results.is_terminal();
+    let runtime = if interactive { engine_of_tasks()? } else { engine()? };
+    let params = how.params.values()?;
+    let context =
+        PondContext::new(runtime.block_on(shell.open_or_transient())?).with_params(params.clone());
+    let mut session = Session::new(runtime, context, results, interactive || how.keep_going);
+    if !interactive {
+        let outcome = session.run_stdin();
+        let code = session.end(outcome)?;
+        note_unused(&params);
+        return Ok(code);
+    }
+    interrupt::hold_for_good();
+    session.is_interactive = true;
+    session.has_format = shell.format()?.is_some();
+    let mut terminal = Terminal::open(&session)?;
+    // stdout carries data alone, whatever it is.
+    say(&format!("pond {}: \\? for help, \\q to leave\n", env!("CARGO_PKG_VERSION")));
+    if !how.no_init {
+        run_rc(&mut session);
+    }
+    converse(&mut session, &mut terminal)?;
+    if session.roll_back() {
+        note("the open transaction was rolled back");
+    }
+    session.end(Ok(()))?;
+    Ok(0)
 }
 
-impl Repl {
-    /// Runs the session until its input ends.
-    pub fn run(self, shell: &Shell) -> Outcome {
-        let results = shell.results()?;
-        // Prompts would go among the data of a stdout that is no terminal.
-        let interactive = std::io::stdin().is_terminal() && results.is_terminal();
-        let runtime = engine()?;
-        let params = self.params.values()?;
-        let context = PondContext::new(runtime.block_on(shell.open_or_transient())?)
-            .with_params(params.clone());
-        let mut session = Session::new(runtime, context, results, interactive || self.keep_going);
-        if !interactive {
-            let outcome = session.run_stdin();
-            let code = session.end(outcome)?;
-            note_unused(&params);
-            return Ok(code);
-        }
-        interrupt::hold_for_good();
-        let mut terminal = Terminal::open()?;
-        // stdout carries data alone, whatever it is.
-        say(&format!("pond {}: \\? for help, \\q to leave\n", env!("CARGO_PKG_VERSION")));
-        converse(&mut session, &mut terminal)?;
-        if session.roll_back() {
-            note("the open transaction was rolled back");
-        }
-        session.end(Ok(()))?;
-        Ok(0)
-    }
+/// Runs what the user wants at the beginning of each session.
+fn run_rc(session: &mut Session) {
+    let Some(file) = user_dir("XDG_CONFIG_HOME", ".config").map(|dir| dir.join("rc")) else {
+        return;
+    };
+    let name = file.display().to_string();
+    let done = match std::fs::read_to_string(&file) {
+        Ok(text) => session.run_text(Some(&name), &text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::io(format!("'{name}'"), error)),
+    };
+    tell(done);
+    session.results.restart();
 }
 
 fn converse(session: &mut Session, terminal: &mut Terminal) -> Result<()> {
-    let mut feed = Feed::new(None);
     loop {
-        let prompt = if feed.has_begun() { "   -> ".to_owned() } else { prompt(session) };
-        let unit = match terminal.next(&prompt)? {
-            Input::Line(line) => feed.line(&line),
-            Input::Interrupted => {
-                feed.clear();
-                None
-            }
+        let draft = session.draft.take().unwrap_or_default();
+        let text = match terminal.next(&prompt(session), &draft)? {
+            Input::Text(text) => text,
+            Input::Interrupted => continue,
             Input::End => return Ok(()),
         };
-        let Some(unit) = unit else { continue };
-        match &unit {
-            Unit::Command { text, .. } | Unit::Statements { text, .. } => {
-                terminal.remember(text.trim());
+        terminal.remember(text.trim());
+        // One that came while there was nothing to give up is past.
+        interrupt::take();
+        if run_typed(session, &text) {
+            return Ok(());
+        }
+    }
+}
+
+/// Runs what was typed, and returns whether the session is to end.
+fn run_typed(session: &mut Session, text: &str) -> bool {
+    let mut feed = Feed::new(None);
+    let mut lines = text.lines();
+    loop {
+        let line = lines.next();
+        let unit = match line {
+            Some(line) => feed.line(line),
+            None => feed.end(),
+        };
+        if let Some(unit) = unit {
+            session.results.restart();
+            match session.run_unit(unit) {
+                Ok(true) => return true,
+                Ok(false) => {}
+                Err(error) => {
+                    tell(Err(error));
+                    return false;
+                }
             }
         }
-        // What follows has lines of its own.
-        feed = Feed::new(None);
-        session.results.restart();
-        match session.run_unit(unit) {
-            Ok(true) => return Ok(()),
-            Ok(false) => {}
-            Err(error) if error.kind() == ErrorKind::Cancelled => note("cancelled"),
-            Err(error) => report(&error),
+        if line.is_none() {
+            return false;
         }
+    }
+}
+
+fn tell(done: Result<()>) {
+    match done {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::Cancelled => note("cancelled"),
+        Err(error) => report(&error),
     }
 }
 
@@ -99,41 +136,45 @@ fn prompt(session: &Session) -> String {
     let open = if session.context.in_transaction() { "*" } else { "" };
     match session.context.directory() {
         directory if directory.is_root() => format!("pond{open}> "),
-        directory => format!("pond:{directory}{open}> "),
+        directory => {
+            format!("pond:{}{open}> ", pond::output::escape_controls(directory.as_str()))
+        }
     }
 }
 
-/// What the user gave when asked for a line.
+/// What the user gave when asked for something.
 enum Input {
-    Line(String),
+    Text(String),
     /// Ctrl-C.
     Interrupted,
     End,
 }
 
-/// Lines edited on a terminal.
+/// Texts edited on a terminal.
 struct Terminal {
-    editor: DefaultEditor,
-    history: Option<PathBuf>,
+    editor: Editor<Helper, DefaultHistory>,
+    history: Option<History>,
 }
 
 impl Terminal {
-    fn open() -> Result<Self> {
-        let config =
-            Config::builder().max_history_size(HISTORY_MAX).map_err(terminal_error)?.build();
-        let mut editor = DefaultEditor::with_config(config).map_err(terminal_error)?;
-        let history = history_file();
-        if let Some(file) = history.as_deref().filter(|file| file.exists())
-            && let Err(error) = editor.load_history(file)
-        {
-            note(&format!("the history '{}' cannot be read: {error}", file.display()));
-        }
+    fn open(session: &Session) -> Result<Self> {
+        let color = session.results.style.terminal.is_some_and(|terminal| terminal.color);
+        let config = Config::builder()
+            .max_history_size(history::ENTRIES_MAX)
+            .map_err(terminal_error)?
+            .completion_type(CompletionType::List)
+            .completion_prompt_limit(LISTED_MAX)
+            .color_mode(if color { ColorMode::Enabled } else { ColorMode::Disabled })
+            .build();
+        let mut editor = Editor::with_config(config).map_err(terminal_error)?;
+        editor.set_helper(Some(Helper::new(session.context.clone(), session.handle())));
+        let history = History::open(&mut editor);
         Ok(Self { editor, history })
     }
 
-    fn next(&mut self, prompt: &str) -> Result<Input> {
-        match self.editor.readline(prompt) {
-            Ok(line) => Ok(Input::Line(line)),
+    fn next(&mut self, prompt: &str, draft: &str) -> Result<Input> {
+        match self.editor.readline_with_initial(prompt, (draft, "")) {
+            Ok(text) => Ok(Input::Text(text)),
             Err(ReadlineError::Interrupted) => Ok(Input::Interrupted),
             Err(ReadlineError::Eof) => Ok(Input::End),
             Err(error) => Err(terminal_error(error)),
@@ -141,12 +182,8 @@ impl Terminal {
     }
 
     fn remember(&mut self, text: &str) {
-        let kept = match (self.editor.add_history_entry(text), &self.history) {
-            (Ok(true), Some(file)) => self.editor.append_history(file).err(),
-            (Ok(_), _) => None,
-            (Err(error), _) => Some(error),
-        };
-        if let Some(error) = kept {
+        let Some(history) = &self.history else { return };
+        if let Err(error) = history.add(&mut self.editor, text) {
             note(&format!("the history is not kept: {error}"));
             self.history = None;
         }
@@ -157,18 +194,11 @@ fn terminal_error(error: ReadlineError) -> Error {
     Error::new(ErrorKind::Io, "the terminal").with_source(error)
 }
 
-/// Returns the history file, in a directory made for it; `None` if there is no home for one.
-fn history_file() -> Option<PathBuf> {
-    let state = match std::env::var_os("XDG_STATE_HOME").map(PathBuf::from) {
+/// Returns the directory of the user's own files of a kind; `None` if there is no home for one.
+fn user_dir(variable: &str, below_home: &str) -> Option<PathBuf> {
+    let dir = match std::env::var_os(variable).map(PathBuf::from) {
         Some(dir) if dir.is_absolute() => dir,
-        _ => std::env::home_dir()?.join(".local/state"),
+        _ => std::env::home_dir()?.join(below_home),
     };
-    let dir = state.join("pond");
-    match std::fs::create_dir_all(&dir) {
-        Ok(()) => Some(dir.join("history")),
-        Err(error) => {
-            note(&format!("the history is not kept: '{}': {error}", dir.display()));
-            None
-        }
-    }
+    Some(dir.join("pond"))
 }

@@ -16,6 +16,9 @@ pub const CODE: i32 = 130;
 /// Whether the next Ctrl-C ends the process at once.
 static AT_ONCE: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
+/// Whether it came, once every one is left to the work.
+static PRESSED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
 /// Makes Ctrl-C end this process with [`CODE`].
 pub fn watch() {
     let at_once = AT_ONCE.get_or_init(|| Arc::new(AtomicBool::new(true)));
@@ -32,11 +35,24 @@ pub fn hold() {
     }
 }
 
-/// From now on every Ctrl-C is left to the work.
+/// From now on every Ctrl-C is left to the work, which asks for it by [`take`].
 pub fn hold_for_good() {
     if let Some(at_once) = AT_ONCE.get() {
         at_once.store(false, Ordering::SeqCst);
     }
+    let pressed = PRESSED.get_or_init(Arc::default);
+    // What the system refuses leaves a session that is ended from elsewhere.
+    let _ = signal_hook::flag::register(SIGINT, pressed.clone());
+}
+
+/// Whether Ctrl-C is asked for by [`take`].
+pub fn is_held_for_good() -> bool {
+    PRESSED.get().is_some()
+}
+
+/// Whether Ctrl-C came since this was last asked.
+pub fn take() -> bool {
+    PRESSED.get().is_some_and(|pressed| pressed.swap(false, Ordering::SeqCst))
 }
 
 /// Whether the first Ctrl-C is left to the work.

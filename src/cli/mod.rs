@@ -12,7 +12,7 @@ pub mod args;
 mod cache;
 mod cat;
 mod change;
-mod commands;
+pub mod commands;
 mod completions;
 mod cp;
 mod create_csv;
@@ -90,7 +90,7 @@ struct CommandLine {
     #[command(flatten)]
     options: Options,
     #[command(flatten)]
-    interactive: repl::Repl,
+    interactive: Interactive,
     #[command(subcommand)]
     verb: Option<Verb>,
 }
@@ -232,6 +232,21 @@ impl Options {
     }
 }
 
+/// How a session without a verb runs.
+#[derive(Debug, Args)]
+pub struct Interactive {
+    /// Tell errors of a script and go on with the next statement; the exit code is that of the first
+    #[arg(long)]
+    pub keep_going: bool,
+
+    /// Do not run the commands and statements of ~/.config/pond/rc first
+    #[arg(long)]
+    pub no_init: bool,
+
+    #[command(flatten)]
+    pub params: args::Parameters,
+}
+
 #[derive(Debug, Subcommand)]
 enum Verb {
     Init(init::Init),
@@ -306,7 +321,7 @@ pub fn run() -> i32 {
     let outcome = options.or_environment().and_then(|options| {
         let shell = Shell { options, file: RefCell::default() };
         let code = match verb {
-            None => interactive.run(&shell)?,
+            None => repl::run(&interactive, &shell)?,
             Some(verb @ Verb::Sql(_)) => run_verb(verb, &shell)?,
             Some(verb) => run_verb(verb, &shell).map_err(hints::in_verbs)?,
         };
@@ -397,9 +412,19 @@ pub fn query<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     finish(engine()?, work)
 }
 
-/// Makes the runtime for queries.
+/// Statements nest, and the engine recurses into them. The stack takes memory only as it is used.
+pub const STACK_BYTES: usize = 256 << 20;
+
+/// Makes the runtime for queries that this thread runs.
 pub fn engine() -> Result<Runtime> {
     start(tokio::runtime::Builder::new_multi_thread())
+}
+
+/// Makes the runtime for statements that are tasks of their own.
+pub fn engine_of_tasks() -> Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.thread_stack_size(STACK_BYTES);
+    start(builder)
 }
 
 /// Runs `work` and leaves the threads of `runtime` to the end of the process.

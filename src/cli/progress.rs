@@ -5,17 +5,21 @@
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{
+    HumanBytes, HumanCount, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle,
+};
 use pond::cache::{Observer, Told};
 use pond::path::PondPath;
 use pond::tree::Progress;
 
 use super::note;
+use super::report::say;
 
 /// How long work takes before it is shown.
 const QUIET: Duration = Duration::from_secs(1);
@@ -80,6 +84,76 @@ fn draw(progress: &Progress, ended: &mpsc::Receiver<()>) {
     bar.finish_and_clear();
 }
 
+/// How long a statement of a session runs before that is shown.
+const QUIET_STATEMENT: Duration = Duration::from_secs(2);
+
+/// Conversions that are shown.
+static CONVERSIONS: AtomicUsize = AtomicUsize::new(0);
+
+/// How long a statement has been running, and how much this process has read since: a line on stderr,
+/// drawn by the thread that waits, and gone before the first row.
+///
+/// What a plan is going to read is known of some plans only, so there is no telling how long it takes
+/// yet.
+pub struct Running {
+    begun: Instant,
+    /// What this process had read by then; `None` if nothing is drawn.
+    read_before: Option<u64>,
+    drawn: Option<Instant>,
+}
+
+impl Running {
+    /// Begins to count.
+    pub fn begin() -> Self {
+        let read_before = std::io::stderr().is_terminal().then(bytes_read).flatten();
+        Self { begun: Instant::now(), read_before, drawn: None }
+    }
+
+    /// Draws, if it is time to.
+    pub fn tick(&mut self) {
+        let Some(before) = self.read_before else { return };
+        let now = Instant::now();
+        let elapsed = now - self.begun;
+        if elapsed < QUIET_STATEMENT || self.drawn.is_some_and(|drawn| now - drawn < REDRAW) {
+            return;
+        }
+        // They have lines of their own, and say more.
+        if CONVERSIONS.load(Ordering::Relaxed) > 0 {
+            self.erase();
+            return;
+        }
+        let read = bytes_read().unwrap_or(before).saturating_sub(before);
+        let rate = read as f64 / elapsed.as_secs_f64();
+        let (seconds, read, rate) = (elapsed.as_secs(), HumanBytes(read), HumanBytes(rate as u64));
+        say(&format!("\r\u{1b}[K{seconds} s, {read} read, {rate}/s"));
+        self.drawn = Some(now);
+    }
+
+    /// Takes it away for good.
+    pub fn end(&mut self) {
+        self.erase();
+        self.read_before = None;
+    }
+
+    fn erase(&mut self) {
+        if self.drawn.take().is_some() {
+            say("\r\u{1b}[K");
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Returns how much this process has read, from wherever.
+fn bytes_read() -> Option<u64> {
+    let counters = std::fs::read_to_string("/proc/self/io").ok()?;
+    counters.lines().find_map(|line| line.strip_prefix("rchar: "))?.trim().parse().ok()
+}
+
 /// Returns what shows how far conversions of texts are, each in a line of its own, and what could not
 /// be kept.
 pub fn conversions() -> Observer {
@@ -103,6 +177,7 @@ impl Lines {
     fn show(&mut self, path: &PondPath, read: Option<u64>, size: u64) {
         let Some(read) = read else {
             if let Some((_, Some(bar))) = self.begun.remove(path) {
+                CONVERSIONS.fetch_sub(1, Ordering::Relaxed);
                 bar.finish_and_clear();
             }
             return;
@@ -115,6 +190,7 @@ impl Lines {
             let style = ProgressStyle::with_template(
                 "{bar:30} {bytes} of {total_bytes}, {binary_bytes_per_sec}, {eta} {msg}",
             );
+            CONVERSIONS.fetch_add(1, Ordering::Relaxed);
             let bar = ProgressBar::new(size).with_message(format!("converting {path}"));
             self.all.add(bar.with_style(style.expect("a constant")))
         });

@@ -111,12 +111,12 @@ impl Results {
         Self { style, paging, out, is_terminal, is_first: true, closed: false }
     }
 
-    /// Sends what follows elsewhere.
-    pub fn redirect(&mut self, out: Stdout) {
+    /// Sends what follows elsewhere, and returns where it went.
+    pub fn redirect(&mut self, out: Stdout) -> Stdout {
         self.is_terminal = out.get_ref().is_terminal();
         self.is_first = true;
         self.closed = false;
-        self.out = out;
+        std::mem::replace(&mut self.out, out)
     }
 
     /// Whether the rows are seen by somebody at once.
@@ -297,6 +297,17 @@ impl Write for Paged<'_> {
         match &mut self.pager {
             Some((_, stdin)) => stdin.flush(),
             None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Paged<'_> {
+    /// Leaves the terminal to the pager for as long as it runs, whatever became of the rows.
+    fn drop(&mut self) {
+        if let Some((mut child, stdin)) = self.pager.take() {
+            drop(stdin);
+            // There is nobody to tell.
+            let _ = child.wait();
         }
     }
 }

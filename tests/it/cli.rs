@@ -5,7 +5,6 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -59,7 +58,7 @@ pub fn stderr(output: &Output) -> String {
 }
 
 /// Makes a directory that holds a pond with `data`, which has the file `n.csv`, mounted as `/data`.
-fn pond_with_data() -> TempDir {
+pub fn pond_with_data() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("data")).unwrap();
     fs::write(dir.path().join("data/n.csv"), "n,name\n1,one\n2,two\n3,three\n").unwrap();
@@ -297,129 +296,4 @@ fn names_that_move_the_cursor_reach_a_pipe_as_they_are() {
     assert_eq!(stdout(&run(dir.path(), &["ls", "/data"])), "a\u{1b}[2Jb\nn.csv\n");
     let long = stdout(&run(dir.path(), &["ls", "-l", "/data"]));
     assert!(long.contains("a\\u{1b}[2Jb\n"), "{long}");
-}
-
-/// A terminal session, through the `script` of util-linux.
-struct Terminal {
-    child: Child,
-    output: mpsc::Receiver<Vec<u8>>,
-    seen: String,
-}
-
-impl Terminal {
-    fn open(dir: &Path) -> Self {
-        let mut child = Command::new("script")
-            .args(["--quiet", "--return", "--command", POND, "/dev/null"])
-            .current_dir(dir)
-            .env_remove("POND")
-            .env("XDG_STATE_HOME", dir.join("state"))
-            .env("TERM", "xterm")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("util-linux is part of every Debian");
-        let mut stdout = child.stdout.take().unwrap();
-        let (send, output) = mpsc::channel();
-        std::thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(count @ 1..) = stdout.read(&mut buffer) {
-                if send.send(buffer[..count].to_vec()).is_err() {
-                    break;
-                }
-            }
-        });
-        Self { child, output, seen: String::new() }
-    }
-
-    fn send(&mut self, text: &str) {
-        let stdin = self.child.stdin.as_mut().unwrap();
-        stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush()).unwrap();
-    }
-
-    /// Reads until `text` appears, and forgets what came before its end.
-    fn expect(&mut self, text: &str) {
-        let until = Instant::now() + Duration::from_secs(60);
-        loop {
-            if let Some(at) = self.seen.find(text) {
-                self.seen.drain(..at + text.len());
-                return;
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            match self.output.recv_timeout(left) {
-                Ok(bytes) => self.seen.push_str(&String::from_utf8_lossy(&bytes)),
-                Err(error) => panic!("{text:?} did not appear ({error}) in {:?}", self.seen),
-            }
-        }
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-#[test]
-fn a_session_on_a_terminal_survives_errors_and_ctrl_c() {
-    let dir = pond_with_data();
-    let mut terminal = Terminal::open(dir.path());
-    terminal.expect("\\q to leave");
-    terminal.expect("pond> ");
-    terminal.send("SELECT sum(n)\r");
-    terminal.expect("   -> ");
-    terminal.send("AS total FROM '/data/n.csv';\r");
-    terminal.expect("     6");
-    terminal.expect("(1 row, ");
-
-    terminal.send("SELECT * FROM '/nowhere';\r");
-    terminal.expect("error: '/nowhere' does not exist");
-    terminal.expect("pond> ");
-
-    // Never ends by itself.
-    terminal.send(
-        "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i FROM n) SELECT sum(i) FROM n;\r",
-    );
-    terminal.expect("FROM n;");
-    std::thread::sleep(Duration::from_millis(500));
-    terminal.send("\u{3}");
-    terminal.expect("note: cancelled");
-    terminal.expect("pond> ");
-
-    // The prompt tells that a transaction is open; a statement given up leaves it so.
-    terminal.send("BEGIN;\r");
-    terminal.expect("pond*> ");
-    terminal.send("CREATE TABLE '/t.table' AS SELECT 1 AS v;\r");
-    terminal.expect("created");
-    terminal.send(
-        "INSERT INTO '/t.table' WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i FROM n) \
-         SELECT sum(i) FROM n;\r",
-    );
-    terminal.expect("FROM n;");
-    std::thread::sleep(Duration::from_millis(500));
-    terminal.send("\u{3}");
-    terminal.expect("note: cancelled");
-    terminal.expect("pond*> ");
-    terminal.send("COMMIT;\r");
-    terminal.expect("committed");
-    terminal.expect("pond> ");
-    terminal.send("SELECT count(*) AS n FROM '/t.table';\r");
-    terminal.expect("---\r\n 1\r\n");
-
-    terminal.send("\\cd /data\r");
-    terminal.expect("pond:/data> ");
-    terminal.send("\\l\r");
-    terminal.expect("n.csv");
-    terminal.expect("pond:/data> ");
-    terminal.send("BEGIN;\r");
-    terminal.expect("pond:/data*> ");
-    terminal.send("\u{4}");
-    terminal.expect("note: the open transaction was rolled back");
-    let until = Instant::now() + Duration::from_secs(30);
-    while terminal.child.try_wait().unwrap().is_none() {
-        assert!(Instant::now() < until, "Ctrl-D did not end the session");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    let history = fs::read_to_string(dir.path().join("state/pond/history")).unwrap();
-    assert!(history.contains("\\\\cd /data") && history.contains("AS total"), "{history}");
 }

@@ -35,6 +35,7 @@ mod series;
 mod slt;
 mod statements;
 mod tables;
+mod terminal;
 mod tidy;
 mod traced;
 mod undo;

@@ -1,5 +1,6 @@
 //! `pond sql`: runs statements, one after another, until one fails.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches};
@@ -13,14 +14,15 @@ use super::args::{Parameters, note_unused};
 use super::mknod::read_text;
 use super::results::Results;
 use super::session::Session;
-use super::{Outcome, Shell, engine};
+use super::{Interactive, Outcome, Shell, engine};
+use crate::repl;
 
 /// Run SQL statements
 ///
 /// Statements end with `;` and run in order; the first that fails ends the run, and the file and
 /// line are told. Relative host paths in them count from the working directory.
 ///
-/// Without -c, -f or SQL, statements are read from stdin.
+/// Without -c, -f or SQL, statements are read from stdin; on a terminal this is the interactive shell.
 #[derive(Debug, Args)]
 #[command(after_help = r#"Examples:
   pond sql "SELECT station, max(temperature) FROM '/sensors/*.series' GROUP BY station"
@@ -105,6 +107,10 @@ impl Sql {
         match self.sql {
             Some(sql) if sql == "-" => inputs.insert(0, Input::File(sql.into())),
             Some(sql) => inputs.insert(0, Input::Text(sql)),
+            None if inputs.is_empty() && std::io::stdin().is_terminal() => {
+                let Self { keep_going, params, .. } = self;
+                return repl::run(&Interactive { keep_going, no_init: false, params }, shell);
+            }
             None if inputs.is_empty() => inputs.push(Input::File("-".into())),
             None => {}
         }

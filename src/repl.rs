@@ -41,15 +41,18 @@ pub fn run(how: &Interactive, shell: &Shell) -> Outcome {
     let context =
         PondContext::new(runtime.block_on(shell.open_or_transient())?).with_params(params.clone());
     let mut session = Session::new(runtime, context, results, interactive || how.keep_going);
+    session.has_format = shell.format()?.is_some();
     if !interactive {
         let outcome = session.run_stdin();
         let code = session.end(outcome)?;
+        if code != 0 {
+            shell.discard();
+        }
         note_unused(&params);
         return Ok(code);
     }
     interrupt::hold_for_good();
     session.is_interactive = true;
-    session.has_format = shell.format()?.is_some();
     let mut terminal = Terminal::open(&session)?;
     // stdout carries data alone, whatever it is.
     say(&format!("pond {}: \\? for help, \\q to leave\n", env!("CARGO_PKG_VERSION")));
@@ -99,7 +102,7 @@ fn converse(session: &mut Session, terminal: &mut Terminal) -> Result<()> {
 /// Runs what was typed, and returns whether the session is to end.
 fn run_typed(session: &mut Session, text: &str) -> bool {
     let mut feed = Feed::new(None);
-    let mut lines = text.lines();
+    let mut lines = text.split_inclusive('\n');
     loop {
         let line = lines.next();
         let unit = match line {

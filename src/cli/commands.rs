@@ -16,7 +16,7 @@ use pond::{Error, ErrorKind, Result};
 use super::interrupt;
 use super::list::{How, list};
 use super::mknod::read_text;
-use super::report::note;
+use super::report::{note, say};
 use super::session::{LOOK, Session};
 use super::sql::{describe, quoted};
 
@@ -289,11 +289,16 @@ impl Command {
             },
             Action::Expanded => {
                 let is_on = style.format == Format::Line;
-                style.format = match switch(name, argument, is_on)? {
-                    true => Format::Line,
-                    false if is_on => Format::Table,
-                    false => style.format,
-                };
+                match switch(name, argument, is_on)? {
+                    true if !is_on => {
+                        session.before_expanded = Some(style.format);
+                        style.format = Format::Line;
+                    }
+                    false if is_on => {
+                        style.format = session.before_expanded.take().unwrap_or_default();
+                    }
+                    _ => {}
+                }
             }
             Action::Headers => style.header = switch(name, argument, style.header)?,
             Action::Null => match argument {
@@ -347,6 +352,11 @@ fn help() -> String {
 }
 
 fn print(session: &mut Session, text: &str) -> Result<()> {
+    // A file is for rows.
+    if session.redirected_to().is_some() || session.results.style.format.is_binary() {
+        say(text);
+        return Ok(());
+    }
     let out = session.results.out();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(output::write_error)
 }
@@ -395,7 +405,13 @@ fn parse_one(session: &Session, text: &str) -> Result<Statement> {
 
 fn chart(session: &mut Session, query: Option<&str>) -> Result<()> {
     let statement = parse_one(session, &query_of(session, query)?)?;
-    let format = std::mem::replace(&mut session.results.style.format, Format::Chart);
+    // Into a file that is a picture it goes as one.
+    let picture = session.redirected_to().and_then(Format::of_path);
+    let chart = match picture {
+        Some(picture @ (Format::Svg | Format::Png)) => picture,
+        _ => Format::Chart,
+    };
+    let format = std::mem::replace(&mut session.results.style.format, chart);
     let done = session.run_statement(statement);
     session.results.style.format = format;
     done.map(drop)

@@ -594,6 +594,11 @@ impl Shell {
             None if on_terminal => Format::Table,
             None => Format::Csv,
         };
+        // Into a file that is a picture a chart goes as one.
+        let format = match self.options.output.as_deref().and_then(Format::of_path) {
+            Some(picture @ (Format::Svg | Format::Png)) if format == Format::Chart => picture,
+            _ => format,
+        };
         if on_terminal && format.is_binary() {
             return Err(results::not_for_a_terminal(format));
         }
@@ -638,6 +643,14 @@ impl Shell {
     /// Puts the file that was written, if there is one, at its place.
     fn publish(&self) -> Result<()> {
         self.file.take().map_or(Ok(()), NewFile::publish)
+    }
+
+    /// Leaves the file that was to be written, if there is one, as it was.
+    pub fn discard(&self) {
+        if self.file.take().is_some() {
+            let path = self.options.output.as_deref().unwrap_or(Path::new(""));
+            note(&format!("'{}' is left as it was", path.display()));
+        }
     }
 }
 

@@ -102,13 +102,15 @@ pub struct Results {
     is_first: bool,
     /// Whether the reader has gone: changes go on, rows are of no use any more.
     closed: bool,
+    /// Whether a result was begun, and not written to its end.
+    is_torn: bool,
 }
 
 impl Results {
     /// Begins to write to `out`.
     pub fn new(style: Style, paging: Paging, out: Stdout) -> Self {
         let is_terminal = out.get_ref().is_terminal();
-        Self { style, paging, out, is_terminal, is_first: true, closed: false }
+        Self { style, paging, out, is_terminal, is_first: true, closed: false, is_torn: false }
     }
 
     /// Sends what follows elsewhere, and returns where it went.
@@ -182,6 +184,21 @@ impl Results {
                 writeln!(self.out).map_err(output::write_error)?;
             }
         }
+        if let Some((terminal, width)) = self.style.terminal.as_mut().zip(terminal_width()) {
+            terminal.width = width;
+        }
+        self.is_torn = true;
+        let written = self.write_through(rows).await;
+        self.is_torn = written.is_err();
+        written
+    }
+
+    /// Whether a result was begun and not written to its end since this was last asked.
+    pub fn take_torn(&mut self) -> bool {
+        std::mem::take(&mut self.is_torn)
+    }
+
+    async fn write_through(&mut self, rows: SendableRecordBatchStream) -> Result<Written> {
         let height = match (self.is_terminal, self.paging) {
             (true, Paging::Auto) => terminal_height(),
             _ => None,
@@ -210,6 +227,10 @@ pub fn not_for_a_terminal(format: Format) -> Error {
 /// Runs what has nothing to show, but may have work to do.
 async fn run_through(result: Output) -> Result<Written> {
     output::write(result.stream, &Style::from(Format::Csv), &mut io::sink()).await
+}
+
+fn terminal_width() -> Option<usize> {
+    terminal_size::terminal_size().map(|(width, _)| usize::from(width.0))
 }
 
 fn terminal_height() -> Option<usize> {

@@ -15,7 +15,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{BufRead, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, RwLock};
@@ -28,7 +28,7 @@ use futures::{StreamExt, stream};
 use pond::context::{Output, OutputKind, PondContext};
 use pond::error::Place;
 use pond::output::{self, Format, Style, Written};
-use pond::sql::{PieceKind, Statement, is_complete, pieces};
+use pond::sql::{Piece, PieceKind, Statement, is_complete, pieces};
 use pond::{Error, ErrorKind, Result};
 use serde_json::json;
 use tokio::runtime::{Handle, Runtime};
@@ -45,10 +45,14 @@ use super::{Stdout, engine_of_tasks, interrupt};
 pub const LOOK: Duration = Duration::from_millis(20);
 /// How long a statement that is given up is waited for, to tell what became of it.
 const GRACE: Duration = Duration::from_millis(60);
+/// How long the next one waits for it before that is said.
+const TELL: Duration = Duration::from_millis(500);
 /// How long the end of a session waits for a statement that was given up.
 const LEAVE: Duration = Duration::from_secs(1);
 /// How many runtimes are kept of statements that were given up.
 const LEFT_MAX: usize = 4;
+/// What some editors put before all text.
+const BOM: char = '\u{feff}';
 /// How deep files of statements read each other.
 const FILES_MAX: usize = 16;
 
@@ -86,11 +90,16 @@ pub struct Session {
     handle: Arc<RwLock<Handle>>,
     /// How many files are being read, each by the one before.
     files: usize,
+    /// The format before `\\x`.
+    pub before_expanded: Option<Format>,
 }
 
 /// Results go to a file.
 struct Redirected {
     file: NewFile,
+    path: PathBuf,
+    /// Whether a result is in it, whole.
+    is_written: bool,
     /// Where they went before, and how.
     out: Stdout,
     style: Style,
@@ -128,6 +137,7 @@ impl Session {
             left: VecDeque::new(),
             handle,
             files: 0,
+            before_expanded: None,
         }
     }
 
@@ -177,6 +187,8 @@ impl Session {
     /// What the host says of it, or of the one before.
     pub fn redirect(&mut self, path: &Path, is_once: bool) -> Result<()> {
         self.end_redirect()?;
+        // A file that is half written is removed.
+        interrupt::hold();
         let file = NewFile::create(path)?;
         let out = self.results.redirect(BufWriter::new(file.handle()?));
         let style = self.results.style.clone();
@@ -187,29 +199,46 @@ impl Session {
             now.format = Format::of_path(path).unwrap_or(otherwise);
         }
         now.terminal = None;
-        self.redirected = Some(Redirected { file, out, style, is_once });
+        let path = path.to_owned();
+        self.redirected = Some(Redirected { file, path, is_written: false, out, style, is_once });
         Ok(())
     }
 
-    /// Sends results to where they went before.
+    /// Returns the file that results go to, if a command has sent them there.
+    pub fn redirected_to(&self) -> Option<&Path> {
+        self.redirected.as_ref().map(|redirected| redirected.path.as_path())
+    }
+
+    /// Sends results to where they went before. A file that no result went to is left as it was.
     ///
     /// # Errors
     /// What the host says of the file.
     pub fn end_redirect(&mut self) -> Result<()> {
         let flushed = self.results.out().flush().map_err(output::write_error);
         match self.take_redirected() {
-            Some(file) => flushed.and_then(|()| file.publish()),
-            None => flushed,
+            Some(Redirected { file, is_written: true, .. }) => {
+                flushed.and_then(|()| file.publish())
+            }
+            Some(_) | None => flushed,
         }
     }
 
-    fn take_redirected(&mut self) -> Option<NewFile> {
-        let Redirected { file, out, style, .. } = self.redirected.take()?;
+    /// Sends results to where they went before, and says that what there is of the file is none.
+    fn drop_redirect(&mut self) {
+        if let Some(Redirected { path, .. }) = self.take_redirected() {
+            note(&format!("'{}' is left as it was", path.display()));
+        }
+    }
+
+    fn take_redirected(&mut self) -> Option<Redirected> {
+        let mut redirected = self.redirected.take()?;
         // Its file has what it holds.
-        drop(self.results.redirect(out).into_parts());
+        let out = self.results.redirect(redirected.out);
+        let style = redirected.style.clone();
         let format = if self.has_format { self.results.style.format } else { style.format };
         self.results.style = Style { format, ..style };
-        Some(file)
+        redirected.out = out;
+        Some(redirected)
     }
 
     /// Runs a whole text, `name`d if it is a file's.
@@ -217,7 +246,8 @@ impl Session {
     /// # Errors
     /// The first error, unless errors are passed over.
     pub fn run_text(&mut self, name: Option<&str>, text: &str) -> Result<()> {
-        self.run_lines(name, text.lines().map(|line| Ok(line.to_owned())))
+        let text = text.strip_prefix(BOM).unwrap_or(text);
+        self.run_lines(name, text.split_inclusive('\n').map(|line| Ok(line.to_owned())))
     }
 
     /// Runs what comes from standard input, as it comes.
@@ -226,8 +256,21 @@ impl Session {
     /// As [`Session::run_text`]; `Io`.
     pub fn run_stdin(&mut self) -> Result<()> {
         let name = "standard input";
-        let lines = std::io::stdin().lock().lines();
-        self.run_lines(Some(name), lines.map(|line| line.map_err(|error| Error::io(name, error))))
+        let mut input = std::io::stdin().lock();
+        let mut is_first = true;
+        let lines = std::iter::from_fn(|| {
+            let mut line = String::new();
+            match input.read_line(&mut line) {
+                Ok(0) => return None,
+                Ok(_) => {}
+                Err(error) => return Some(Err(Error::io(name, error))),
+            }
+            if std::mem::take(&mut is_first) && line.starts_with(BOM) {
+                line.remove(0);
+            }
+            Some(Ok(line))
+        });
+        self.run_lines(Some(name), lines)
     }
 
     fn run_lines(
@@ -330,11 +373,13 @@ impl Session {
         };
         if let Ok((OutputKind::Rows, _)) = &done {
             self.last_query = Some(text.clone());
+            if let Some(redirected) = &mut self.redirected {
+                redirected.is_written = true;
+            }
         }
         self.last_text = Some(text);
-        if done.is_err() && !self.results.style.format.holds_many() {
-            // Half of a file that holds one result is none.
-            drop(self.take_redirected());
+        if self.results.take_torn() {
+            self.drop_redirect();
         }
         let written = done.map(|(_, written)| written).map_err(|error| {
             let error = origin.locate(error);
@@ -437,9 +482,17 @@ impl Session {
 
     /// Waits for the end of the statement that was given up.
     fn wait_for_abandoned(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        let mut is_told = false;
         while self.is_abandoned_busy() {
             if interrupt::take() {
                 return Err(cancelled());
+            }
+            if !is_told && begun.elapsed() > TELL {
+                note(
+                    "waiting for the statement that was given up to end; Ctrl-C gives this one up",
+                );
+                is_told = true;
             }
             std::thread::sleep(LOOK);
         }
@@ -510,7 +563,13 @@ impl Session {
     /// Ends the session and returns the exit code; a transaction that a script has left open is an
     /// error, and rolled back.
     pub fn end(mut self, outcome: Result<()>) -> Result<i32> {
-        let outcome = outcome.and_then(|()| self.end_redirect());
+        let outcome = match outcome {
+            Ok(()) => self.end_redirect(),
+            Err(error) => {
+                self.drop_redirect();
+                Err(error)
+            }
+        };
         for left in self.left.drain(..) {
             left.shutdown_background();
         }
@@ -664,6 +723,10 @@ pub fn is_ready(text: &str) -> bool {
 pub struct Feed {
     name: Option<String>,
     text: String,
+    /// Whether there is more than comments in it.
+    has_begun: bool,
+    /// What ends the quote or comment that the text ends within.
+    open: Option<&'static str>,
     lines_before: u64,
     lines: u64,
 }
@@ -671,30 +734,49 @@ pub struct Feed {
 impl Feed {
     /// Begins a text, `name`d if it is a file's.
     pub fn new(name: Option<&str>) -> Self {
-        Self { name: name.map(str::to_owned), text: String::new(), lines_before: 0, lines: 0 }
-    }
-
-    /// Whether a statement has begun.
-    pub fn has_begun(&self) -> bool {
-        !self.text.trim().is_empty()
+        Self {
+            name: name.map(str::to_owned),
+            text: String::new(),
+            has_begun: false,
+            open: None,
+            lines_before: 0,
+            lines: 0,
+        }
     }
 
     /// Forgets the statement that has begun.
     pub fn clear(&mut self) {
         self.text.clear();
+        self.has_begun = false;
+        self.open = None;
         self.lines_before = self.lines;
     }
 
-    /// Takes a line, and returns what is complete with it.
+    /// Takes a line with its end, and returns what is complete with it.
     pub fn line(&mut self, line: &str) -> Option<Unit> {
         self.lines += 1;
-        if !self.has_begun() && Command::is_one(line) {
+        if !self.has_begun && Command::is_one(line) {
             self.clear();
             let text = line.trim().to_owned();
             return Some(Unit::Command { text, origin: self.name.clone(), line: self.lines });
         }
         self.text.push_str(line);
-        self.text.push('\n');
+        if !line.ends_with('\n') {
+            self.text.push('\n');
+        }
+        // Within a quote nothing is complete, and a text of many lines is not looked at for each.
+        if self.open.is_some_and(|end| !line.contains(end)) {
+            return None;
+        }
+        if !self.has_begun {
+            let pieces = pieces(&self.text);
+            let is_more = |piece: &Piece| piece.kind != PieceKind::Comment || piece.is_open;
+            if !pieces.iter().any(is_more) {
+                self.clear();
+                return None;
+            }
+            self.has_begun = true;
+        }
         if line.contains('\\')
             && let Some(at) = command_at(&self.text)
         {
@@ -706,7 +788,20 @@ impl Feed {
             return Some(unit);
         }
         // Only a semicolon can complete a statement: not every line needs a look at all.
-        if line.contains(';') && is_complete(&self.text) { self.end() } else { None }
+        if !line.contains(';') {
+            return None;
+        }
+        if is_complete(&self.text) {
+            return self.end();
+        }
+        let last = pieces(&self.text).pop().filter(|last| last.is_open);
+        self.open = last.and_then(|last| match self.text[last.range].chars().next() {
+            Some('\'') => Some("'"),
+            Some('"') => Some("\""),
+            Some('/') => Some("*/"),
+            _ => None,
+        });
+        None
     }
 
     /// Returns what there is: a script may leave out its last semicolon.

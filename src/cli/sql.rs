@@ -120,6 +120,7 @@ impl Sql {
         let context = PondContext::new(runtime.block_on(shell.open_or_transient())?)
             .with_params(params.clone());
         let mut session = Session::new(runtime, context, results, self.keep_going);
+        session.has_format = shell.format()?.is_some();
         let outcome = inputs.into_iter().try_for_each(|input| match input {
             Input::Text(text) => session.run_text(None, &text),
             Input::File(file) if file.as_os_str() == "-" => session.run_stdin(),
@@ -129,6 +130,9 @@ impl Sql {
             }
         });
         let code = session.end(outcome)?;
+        if code != 0 {
+            shell.discard();
+        }
         note_unused(&params);
         Ok(code)
     }

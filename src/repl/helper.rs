@@ -53,7 +53,10 @@ impl Helper {
         let begun = line.len() - line.trim_start().len();
         let typed = &line[begun..at.max(begun)];
         let Some((name, argument)) = typed.split_once(char::is_whitespace) else {
-            let sign = &typed[..1];
+            // `quit` and `exit` need no sign, and nothing else is a command without one.
+            let Some(sign) = typed.get(..1).filter(|sign| ["\\", "."].contains(sign)) else {
+                return Completions { start: begun, candidates: Vec::new() };
+            };
             let known = COMMANDS.iter().flat_map(|spec| spec.names).map(|name| &name[1..]);
             let mut names: Vec<&str> = known.filter(|name| name.starts_with(&typed[1..])).collect();
             names.sort_unstable();

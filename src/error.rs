@@ -236,8 +236,12 @@ impl Error {
     /// Returns the names that it may be about, the likeliest first.
     pub(crate) fn names(&self) -> Vec<String> {
         let said = self.to_string();
-        // What is in quotes is every other piece.
-        let quoted = said.split('\'').skip(1).step_by(2).filter(|name| !name.is_empty());
+        // The last clause says what is wrong, those before where. What is in quotes is every other
+        // piece.
+        let quoted = said
+            .rsplit(": ")
+            .flat_map(|clause| clause.split('\'').skip(1).step_by(2))
+            .filter(|name| !name.is_empty());
         self.0.about.iter().map(String::as_str).chain(quoted).map(str::to_owned).collect()
     }
 

@@ -53,6 +53,7 @@ pub fn run(how: &Interactive, shell: &Shell) -> Outcome {
     }
     interrupt::hold_for_good();
     session.is_interactive = true;
+    session.files_keep_going = how.keep_going;
     let mut terminal = Terminal::open(&session)?;
     // stdout carries data alone, whatever it is.
     say(&format!("pond {}: \\? for help, \\q to leave\n", env!("CARGO_PKG_VERSION")));

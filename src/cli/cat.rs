@@ -7,11 +7,12 @@ use datafusion::prelude::SessionConfig;
 use futures::TryStreamExt;
 use pond::PondContext;
 use pond::node::{Node, lookup};
-use pond::output::{self, Format};
+use pond::output::{self, Format, escape_controls};
 use pond::path::PondPath;
-use pond::{Error, Result};
+use pond::{Error, ErrorKind, Result};
 
 use super::args::{Parameters, note_unused};
+use super::results::Results;
 use super::{Outcome, Shell, completions, pond_path, query, serve};
 
 /// Print a file
@@ -37,20 +38,31 @@ pub struct Cat {
 impl Cat {
     pub fn run(self, shell: &Shell) -> Outcome {
         let path = pond_path(&self.path)?;
-        let format = shell.format()?;
-        if self.sql.is_none() && format.is_none() {
-            if serve(print_bytes(shell, &path))? {
-                return Ok(0);
-            }
-            if std::io::stdout().is_terminal() {
-                return Err(Error::unsupported(format!("'{path}' is a view, which has no bytes"))
-                    .with_hint("choose a format for its rows, as --format table"));
-            }
+        let wants_rows = self.sql.is_some() || shell.format()?.is_some();
+        if !wants_rows && serve(print_bytes(shell, &path))? {
+            return Ok(0);
         }
         let mut results = shell.results()?;
-        if self.sql.is_none() && format.is_none() {
+        if !wants_rows && !results.is_terminal() {
             results.style.format = Format::Parquet;
         }
+        match self.print_rows(shell, &path, results) {
+            // The ending of a file may be a format's, or nothing but the end of its name.
+            Err(error)
+                if error.kind() == ErrorKind::Unsupported
+                    && self.sql.is_none()
+                    && !shell.names_format() =>
+            {
+                match serve(print_bytes(shell, &path))? {
+                    true => Ok(0),
+                    false => Err(error),
+                }
+            }
+            printed => printed.map(|()| 0),
+        }
+    }
+
+    fn print_rows(&self, shell: &Shell, path: &PondPath, mut results: Results) -> Result<()> {
         let text = self.sql.as_deref().unwrap_or("SELECT *");
         query(async {
             let mut config = SessionConfig::new();
@@ -61,17 +73,17 @@ impl Cat {
             let params = self.params.values()?;
             let context = PondContext::builder(shell.open().await?).with_config(config).build();
             let context = context.with_params(params.clone());
-            let rows = context.cat_sql(&path, text).await?;
+            let rows = context.cat_sql(path, text).await?;
             let written = results.write_rows(rows.stream).await;
             context.tree().cache().idle().await;
             note_unused(&params);
-            written
-        })?;
-        Ok(0)
+            written.map(drop)
+        })
     }
 }
 
-/// Copies the bytes of `path` to stdout, or returns false if it has none but only rows.
+/// Copies the bytes of `path` to stdout, or returns false if it has none but only rows, or is Parquet
+/// or Arrow before a terminal. What moves the cursor of a terminal is escaped.
 async fn print_bytes(shell: &Shell, path: &PondPath) -> Result<bool> {
     let tree = shell.open().await?;
     let found = tree.in_time(tree.snapshot().await?, path).await?;
@@ -82,10 +94,29 @@ async fn print_bytes(shell: &Shell, path: &PondPath) -> Result<bool> {
         return Err(Error::unsupported(format!("'{path}' is a directory"))
             .with_hint(format!("pond ls '{path}' lists it")));
     };
-    let Some(mut bytes) = file.bytes().await? else { return Ok(false) };
     let mut out = shell.stdout()?;
+    let on_terminal = out.get_ref().is_terminal();
+    let Some(mut bytes) = file.bytes().await? else { return Ok(false) };
+    let mut decoder = encoding_rs::UTF_8.new_decoder_without_bom_handling();
     while let Some(chunk) = bytes.try_next().await? {
-        out.write_all(&chunk).map_err(output::write_error)?;
+        if !on_terminal {
+            out.write_all(&chunk).map_err(output::write_error)?;
+            continue;
+        }
+        if chunk.starts_with(b"PAR1") || chunk.starts_with(b"ARROW1") {
+            return Ok(false);
+        }
+        let mut text = String::new();
+        let room = decoder.max_utf8_buffer_length(chunk.len()).unwrap_or(chunk.len() * 3 + 3);
+        text.reserve(room);
+        let _ = decoder.decode_to_string(&chunk, &mut text, false);
+        for piece in text.split_inclusive(['\n', '\t']) {
+            let end = if piece.ends_with(['\n', '\t']) { piece.len() - 1 } else { piece.len() };
+            let shown = escape_controls(&piece[..end]);
+            out.write_all(shown.as_bytes())
+                .and_then(|()| out.write_all(&piece.as_bytes()[end..]))
+                .map_err(output::write_error)?;
+        }
     }
     out.flush().map_err(output::write_error)?;
     Ok(true)

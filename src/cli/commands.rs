@@ -299,8 +299,14 @@ impl Command {
                     }
                     _ => {}
                 }
+                let is_on = session.results.style.format == Format::Line;
+                tell_switch(session, name, is_on);
             }
-            Action::Headers => style.header = switch(name, argument, style.header)?,
+            Action::Headers => {
+                style.header = switch(name, argument, style.header)?;
+                let is_on = style.header;
+                tell_switch(session, name, is_on);
+            }
             Action::Null => match argument {
                 None => {
                     let null = style.null.clone().unwrap_or_default();
@@ -311,7 +317,10 @@ impl Command {
                     style.null = Some(bare.unwrap_or(text).to_owned());
                 }
             },
-            Action::Timing => session.timing = switch(name, argument, session.timing)?,
+            Action::Timing => {
+                session.timing = switch(name, argument, session.timing)?;
+                tell_switch(session, name, session.timing);
+            }
             Action::Chart => chart(session, argument)?,
             Action::Output => match argument {
                 None => session.end_redirect()?,
@@ -376,6 +385,13 @@ fn switch(name: &str, argument: Option<&str>, now: bool) -> Result<bool> {
         Some("on" | "true" | "yes" | "1") => Ok(true),
         Some("off" | "false" | "no" | "0") => Ok(false),
         Some(other) => Err(Error::invalid(format!("{name} is on or off, not '{other}'"))),
+    }
+}
+
+/// Says what is on now, to whoever sits there.
+fn tell_switch(session: &Session, name: &str, is_on: bool) {
+    if session.is_interactive {
+        note(&format!("{name} is {}", if is_on { "on" } else { "off" }));
     }
 }
 

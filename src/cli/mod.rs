@@ -72,6 +72,9 @@ use self::report::{Color, Voice, detail, exit_code, note, report, report_usage, 
 use self::results::{NewFile, Paging, Results};
 use crate::repl;
 
+/// Endings of compressed files, which could be taken for a format.
+const COMPRESSED: [&str; 6] = ["gz", "zst", "bz2", "xz", "lz4", "zip"];
+
 /// Rows encoded at a time.
 const BATCH_ROWS: usize = 1024;
 
@@ -218,6 +221,13 @@ impl Options {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         if self.pond.is_none() {
             self.pond = variable("POND").map(PathBuf::from);
+        }
+        if self
+            .output
+            .as_deref()
+            .is_some_and(|path| path.as_os_str() == "-" || path == Path::new("/dev/stdout"))
+        {
+            self.output = None;
         }
         if self.durability.is_none() {
             let level = variable("POND_DURABILITY").map(|level| level.to_string_lossy().parse());
@@ -575,6 +585,11 @@ impl Shell {
         })
     }
 
+    /// Whether `--format` was given.
+    pub fn names_format(&self) -> bool {
+        self.options.format.is_some()
+    }
+
     /// Returns the picture asked for, if one was.
     pub fn picture(&self) -> Option<Picture> {
         let Options { format, output, .. } = &self.options;
@@ -589,7 +604,17 @@ impl Shell {
     /// `Unsupported` for a picture; `Invalid` for a format of bytes that would go to a terminal.
     pub fn style(&self) -> Result<Style> {
         let on_terminal = self.options.output.is_none() && std::io::stdout().is_terminal();
-        let format = match self.format()?.or(self.options.default_format) {
+        let given = self.format()?;
+        if given.is_none()
+            && let Some(path) = &self.options.output
+            && let Some(ending) = path.extension().and_then(|ending| ending.to_str())
+            && COMPRESSED.contains(&ending)
+        {
+            let name = path.display();
+            return Err(Error::unsupported(format!("'{name}': rows are not written compressed"))
+                .with_hint(format!("pond … --format csv | gzip > {name}, or -o FILE.parquet")));
+        }
+        let format = match given.or(self.options.default_format) {
             Some(format) => format,
             None if on_terminal => Format::Table,
             None => Format::Csv,

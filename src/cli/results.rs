@@ -13,7 +13,7 @@ use pond::output::{self, Format, Style, Written};
 use pond::{Error, Result};
 use tempfile::NamedTempFile;
 
-use super::{Stdout, change, interrupt};
+use super::{Stdout, change, interrupt, note};
 
 /// A file that takes the place of the one at its path when it is complete, and leaves nothing if it
 /// is dropped before.
@@ -180,7 +180,7 @@ impl Results {
                 ))
                 .with_hint("run one query, or choose --format ndjson or table"));
             }
-            if matches!(format, Format::Table | Format::Markdown | Format::Line | Format::Chart) {
+            if !matches!(format, Format::Json | Format::Ndjson) {
                 writeln!(self.out).map_err(output::write_error)?;
             }
         }
@@ -190,6 +190,11 @@ impl Results {
         self.is_torn = true;
         let written = self.write_through(rows).await;
         self.is_torn = written.is_err();
+        if let Ok(Written { rows, is_cut: true }) = written
+            && !self.is_terminal
+        {
+            note(&format!("there are more rows than {rows}, which --max-rows leaves out"));
+        }
         written
     }
 
@@ -241,12 +246,25 @@ fn terminal_height() -> Option<usize> {
 fn pager() -> Option<String> {
     match std::env::var("PAGER") {
         Ok(program) if program.trim().is_empty() || program.trim() == "cat" => None,
-        Ok(program) => Some(program),
-        Err(_) => {
-            let path = std::env::var_os("PATH")?;
-            let found = std::env::split_paths(&path).any(|dir| dir.join("less").is_file());
-            found.then(|| "less".to_owned())
+        Ok(program) => {
+            let word = program.split_whitespace().next().unwrap_or_default();
+            // Anything else is for the system's shell to find out.
+            let is_plain = word.chars().all(|c| c.is_alphanumeric() || "/._-+".contains(c));
+            if is_plain && !is_program(word) {
+                note(&format!("$PAGER: there is no '{word}'"));
+                return None;
+            }
+            Some(program)
         }
+        Err(_) => is_program("less").then(|| "less".to_owned()),
+    }
+}
+
+fn is_program(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    match name.contains('/') {
+        true => Path::new(name).is_file(),
+        false => std::env::split_paths(&path).any(|dir| dir.join(name).is_file()),
     }
 }
 

@@ -90,6 +90,8 @@ pub struct Session {
     handle: Arc<RwLock<Handle>>,
     /// How many files are being read, each by the one before.
     files: usize,
+    /// Whether an error in one of them is passed over.
+    pub files_keep_going: bool,
     /// The format before `\\x`.
     pub before_expanded: Option<Format>,
 }
@@ -137,6 +139,7 @@ impl Session {
             left: VecDeque::new(),
             handle,
             files: 0,
+            files_keep_going: keep_going,
             before_expanded: None,
         }
     }
@@ -176,7 +179,10 @@ impl Session {
             ));
         }
         self.files += 1;
+        // At the prompt errors are passed over, in a file they are not.
+        let keep_going = std::mem::replace(&mut self.keep_going, self.files_keep_going);
         let done = self.run_text(Some(name), text);
+        self.keep_going = keep_going;
         self.files -= 1;
         done
     }
@@ -345,7 +351,8 @@ impl Session {
                 self.pass_over(error)?;
             }
         }
-        if self.redirected.as_ref().is_some_and(|redirected| redirected.is_once) {
+        let is_over = |redirected: &Redirected| redirected.is_once && redirected.is_written;
+        if self.redirected.as_ref().is_some_and(is_over) {
             self.end_redirect()?;
         }
         Ok(())
@@ -381,6 +388,7 @@ impl Session {
         if self.results.take_torn() {
             self.drop_redirect();
         }
+        let is_done = matches!(done, Ok((OutputKind::Done, _)));
         let written = done.map(|(_, written)| written).map_err(|error| {
             let error = origin.locate(error);
             let start = origin.start();
@@ -393,6 +401,11 @@ impl Session {
                 _ => error,
             }
         });
+        if let (true, Some(name)) = (is_done, session_table(origin.text())) {
+            note(&format!(
+                "'{name}' is there until this session ends; a path in quotes makes one of the pond: '/{name}'"
+            ));
+        }
         let took = begun.elapsed().as_millis();
         match self.timing {
             true => tell(&format!("Time: {took} ms"), json!({"level": "time", "ms": took as u64})),
@@ -651,6 +664,20 @@ impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
         self.0.unpark();
     }
+}
+
+/// Returns the name of the table or view that a statement makes for the session alone.
+fn session_table(text: &str) -> Option<&str> {
+    let words = pieces(text).into_iter().filter(|piece| piece.kind != PieceKind::Comment);
+    let mut words = words.map(|piece| &text[piece.range]);
+    if !words.next()?.eq_ignore_ascii_case("create") {
+        return None;
+    }
+    let is_what =
+        |word: &&str| ["table", "view"].iter().any(|known| word.eq_ignore_ascii_case(known));
+    words.by_ref().take(4).find(is_what)?;
+    let between = ["if", "not", "exists"];
+    words.find(|word| !between.iter().any(|known| word.eq_ignore_ascii_case(known)))
 }
 
 fn cancelled() -> Error {

@@ -127,7 +127,7 @@ impl Format {
 
     /// Whether the output can hold the rows of several results, one after another.
     pub fn holds_many(self) -> bool {
-        matches!(self, Self::Table | Self::Ndjson | Self::Markdown | Self::Line | Self::Chart)
+        !self.is_binary() && self != Self::Html
     }
 
     /// Whether the output is bytes that are of no use on a terminal.

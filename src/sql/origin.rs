@@ -64,7 +64,9 @@ impl Origin {
         let text = self.text();
         let tokens = spans(text);
         error.names().into_iter().find_map(|name| {
-            let whole = tokens.iter().find(|(token, _)| token.is(&name));
+            // A word that is used, rather than one that is made, or text.
+            let used = tokens.iter().find(|(token, _)| token.is_used(&name));
+            let whole = used.or_else(|| tokens.iter().find(|(token, _)| token.is(&name)));
             // A name with its table: the last part is the one that is meant.
             let part = || {
                 let (_, last) = name.rsplit_once('.')?;
@@ -77,14 +79,22 @@ impl Origin {
 
 /// What a name may be in a statement.
 enum Named {
-    Word(String),
+    /// A word, and whether it is used: neither an alias after AS, nor a table after FROM, nor a function.
+    Word {
+        word: String,
+        is_used: bool,
+    },
     Text(String),
 }
 
 impl Named {
+    fn is_used(&self, name: &str) -> bool {
+        matches!(self, Self::Word { word, is_used: true } if word.eq_ignore_ascii_case(name))
+    }
+
     fn is(&self, name: &str) -> bool {
         match self {
-            Self::Word(word) => word.eq_ignore_ascii_case(name),
+            Self::Word { word, .. } => word.eq_ignore_ascii_case(name),
             // Paths may be relative, or name the past.
             Self::Text(text) => {
                 text == name
@@ -113,9 +123,19 @@ fn spans(text: &str) -> Vec<(Named, Range<usize>)> {
         }
         byte
     };
-    for token in tokens {
+    let mut tokens =
+        tokens.into_iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).peekable();
+    let mut before = String::new();
+    while let Some(token) = tokens.next() {
+        let introduced = ["AS", "FROM", "JOIN", "WITH", "TABLE", "VIEW"].contains(&before.as_str());
+        before = token.token.to_string().to_uppercase();
         let named = match token.token {
-            Token::Word(word) => Named::Word(word.value),
+            Token::Word(word) => {
+                let calls = [Some(Token::LParen), Some(Token::Period)];
+                let follows = tokens.peek().map(|next| next.token.clone());
+                let is_used = !introduced && !calls.contains(&follows);
+                Named::Word { word: word.value, is_used }
+            }
             Token::SingleQuotedString(text) => Named::Text(text),
             _ => continue,
         };

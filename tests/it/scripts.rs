@@ -82,7 +82,9 @@ fn a_conflict_ends_with_3() {
     let dir = pond();
     let mut child = shell(dir.path()).arg("sql").stdin(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(b"BEGIN;\nINSERT INTO '/n.table' VALUES (4, 'four');\nSELECT 'begun';\n").unwrap();
+    stdin
+        .write_all(b"BEGIN;\nINSERT INTO '/n.table' VALUES (4, 'four');\nSELECT 'begun';\n")
+        .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().contains("begun")));
     let other = run(dir.path(), &["sql", "INSERT INTO '/n.table' VALUES (5, 'five')"]);
@@ -102,18 +104,9 @@ fn a_script_stops_at_the_first_error_unless_it_is_to_go_on() {
     )
     .unwrap();
     let arguments = ["-c", "SELECT 'first' AS x", "-f", "a.sql", "-c", "SELECT 'last' AS x"];
-    let with = |options: &[&str]| {
-        run(dir.path(), &[&["sql", "--format", "csv", "--no-header"], options, &arguments].concat())
-    };
     let ndjson = |options: &[&str]| {
         run(dir.path(), &[&["sql", "--format", "ndjson"], options, &arguments].concat())
     };
-    // CSV holds the rows of one query.
-    assert!(
-        stderr(&with(&[])).contains("csv holds the rows of one query"),
-        "{}",
-        stderr(&with(&[]))
-    );
     let stopped = ndjson(&[]);
     assert_eq!(stdout(&stopped), "{\"x\":\"first\"}\n{\"x\":\"a1\"}\n");
     assert_eq!(code(&stopped), 1);
@@ -132,6 +125,101 @@ fn a_script_stops_at_the_first_error_unless_it_is_to_go_on() {
         "SELECT nonsense;\nSELECT 1 AS x;",
     );
     assert_eq!((code(&piped), stdout(&piped).as_str()), (1, "{\"x\":1}\n"));
+}
+
+#[test]
+fn the_rows_of_queries_follow_one_another() {
+    let dir = pond();
+    let two = ["-c", "SELECT 1 AS a", "-c", "SELECT 'x' AS b"];
+    let written = |format: &str| {
+        let output = run(dir.path(), &[&["sql", "--format", format] as &[&str], &two].concat());
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        stdout(&output)
+    };
+    assert_eq!(written("csv"), "a\n1\n\nb\nx\n");
+    assert_eq!(written("json"), "[{\"a\":1}]\n[{\"b\":\"x\"}]\n");
+    let output = run(dir.path(), &[&["sql", "--format", "arrow"] as &[&str], &two].concat());
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).contains("arrow holds the rows of one query"), "{}", stderr(&output));
+    let mut describe = shell(dir.path());
+    let described = describe.env_remove("POND_FORMAT").args(["describe", "/n.table"]).output();
+    let described = described.unwrap();
+    assert_eq!(code(&described), 0, "{}", stderr(&described));
+}
+
+/// What a command sends to a file is there when it is whole, whatever else goes wrong.
+#[test]
+fn a_file_that_a_command_names_is_whole_or_as_it_was() {
+    let dir = pond();
+    let read = |name: &str| fs::read_to_string(dir.path().join(name)).ok();
+    fs::write(dir.path().join("kept.csv"), "kept\n").unwrap();
+    let script = "\\o out.csv\nSELECT nonsense;\nSELECT 1 AS a;\nSELECT 2 AS b;\n\\o\n\
+                  \\once kept.csv\nSELECT nonsense;\n\\o\n\\once once.json\n\
+                  CREATE SCHEMA \"/s\";\nSELECT 3 AS c;\nSELECT 4 AS d;\n";
+    let output = run_with_input(dir.path(), &["sql", "--keep-going"], script);
+    assert_eq!(code(&output), 1);
+    assert_eq!(stdout(&output), " d\n---\n 4\n");
+    assert_eq!(read("out.csv").as_deref(), Some("a\n1\n\nb\n2\n"));
+    assert_eq!(read("kept.csv").as_deref(), Some("kept\n"));
+    assert_eq!(read("once.json").as_deref(), Some("[{\"c\":3}]\n"));
+
+    // Half a result is none, and that is said.
+    let torn = "\\o kept.csv\nSELECT 1 / (5000 - value) FROM generate_series(1, 10000);\n";
+    let output = run_with_input(dir.path(), &["sql"], torn);
+    assert_eq!((code(&output), read("kept.csv").as_deref()), (1, Some("kept\n")));
+    assert!(stderr(&output).contains("'kept.csv' is left as it was"), "{}", stderr(&output));
+    let keep = ["sql", "--keep-going", "-o", "kept.csv", "-c", "SELECT nonsense", "-c", "SELECT 1"];
+    assert_eq!(code(&run(dir.path(), &keep)), 1);
+    assert_eq!(read("kept.csv").as_deref(), Some("kept\n"));
+
+    let chart = "SELECT value, value * value AS y FROM generate_series(1, 9);";
+    run_with_input(dir.path(), &["sql"], &format!("\\o plot.svg\n\\chart {chart}\n\\o\n"));
+    assert!(read("plot.svg").unwrap().starts_with("<svg"));
+    run(dir.path(), &["sql", "--format", "chart", "-o", "two.svg", chart]);
+    assert!(read("two.svg").unwrap().starts_with("<svg"));
+    let output = run(dir.path(), &["sql", "-o", "x.csv.gz", SELECT]);
+    assert!(stderr(&output).contains("not written compressed"), "{}", stderr(&output));
+    assert_eq!(stdout(&run(dir.path(), &["sql", "-o", "-", "SELECT 1 AS a"])), " a\n---\n 1\n");
+}
+
+#[test]
+fn texts_are_read_as_they_are() {
+    let dir = pond();
+    let script = "\u{feff}-- a comment\n/* another; */\n.mode json\n-- one more\n\
+                  SELECT 'a\r\nb;\n;c' AS x;\n";
+    fs::write(dir.path().join("x.sql"), script).unwrap();
+    let rows = "[{\"x\":\"a\\r\\nb;\\n;c\"}]\n";
+    for output in [
+        run(dir.path(), &["sql", "-f", "x.sql"]),
+        run_with_input(dir.path(), &["sql"], script),
+        run(dir.path(), &["sql", "-c", script]),
+    ] {
+        assert_eq!((stdout(&output).as_str(), stderr(&output).as_str()), (rows, ""));
+    }
+}
+
+#[test]
+fn a_table_of_the_session_is_told_from_one_of_the_pond() {
+    let dir = pond();
+    let output = run(dir.path(), &["sql", "CREATE TABLE foo AS SELECT 1 AS a"]);
+    assert!(stderr(&output).contains("note: 'foo' is there until"), "{}", stderr(&output));
+    let output = run(dir.path(), &["sql", "CREATE TABLE '/foo.table' AS SELECT 1 AS a"]);
+    assert!(!stderr(&output).contains("note"), "{}", stderr(&output));
+}
+
+#[test]
+fn the_caret_is_under_the_word_that_is_wrong() {
+    let dir = pond();
+    for (text, column) in [
+        ("SELECT 'nope' AS x, nope FROM '/n.table'", 21),
+        ("SELECT n AS nope, q.nope FROM '/n.table' q", 21),
+        ("CREATE VIEW '/v.table' AS SELECT nope FROM '/n.table'", 34),
+        ("CREATE NODE '/h' FACTORY hostmount WITH (directry = 'x')", 42),
+    ] {
+        let output = run(dir.path(), &["--error-format", "json", "sql", text]);
+        let error: Value = serde_json::from_str(&stderr(&output)).unwrap();
+        assert_eq!(error["position"]["column"], column, "{text}: {error}");
+    }
 }
 
 #[test]

@@ -17,6 +17,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// Rows in a row group of Parquet output; they are in memory until it is complete.
 pub const ROW_GROUP_ROWS: usize = 122_880;
 
+/// What a row group of Parquet output takes, however few rows it has.
+const ROW_GROUP_BYTES: usize = 128 << 20;
+
 pub(super) async fn write_parquet(
     rows: &mut Rows,
     schema: SchemaRef,
@@ -26,6 +29,7 @@ pub(super) async fn write_parquet(
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
         .build();
     let mut writer = ArrowWriter::try_new(&mut *out, schema, Some(properties)).map_err(failed)?;
     while let Some(batch) = rows.next().await? {

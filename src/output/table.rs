@@ -1,6 +1,6 @@
 //! Rows as aligned columns, for a file or a pipe.
 //!
-//! Column widths come from the first [`TABLE_HEAD_ROWS`] rows; later cells that are wider stick
+//! Column widths come from the first [`TABLE_HEAD_ROWS`] rows, fewer if they are long; later cells that are wider stick
 //! out, which is the price of writing any number of rows in bounded memory. Nothing is cut off. A
 //! text of many lines takes as many, each but the last with a `+` after it, as psql has it; other
 //! control characters are escaped.
@@ -15,7 +15,8 @@ use super::text::Encoder;
 use super::{Style, Written};
 use crate::error::Result;
 
-/// The rows that decide how wide the columns of a table are; they are held back until then.
+/// The rows that decide how wide the columns of a table are, unless they are long; they are held back
+/// until then.
 pub const TABLE_HEAD_ROWS: usize = 1000;
 
 /// A cell wider than this does not widen its column.

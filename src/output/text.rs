@@ -16,12 +16,19 @@ use futures::future::{Either, ready};
 use futures::stream;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use super::{Rows, Written, write_error};
+use super::{Rows, Written, bytes_of, write_error};
 use crate::error::{Error, ErrorKind, Result};
+
+/// What the rows that [`Encoder::begin`] sees take, but for the last.
+const HEAD_BYTES: usize = 16 << 20;
+
+/// A text that has grown larger is not filled again.
+const SPARE_BYTES_MAX: usize = 4 << 20;
 
 /// Turns rows into text.
 pub(super) trait Encoder: Send + Sync + 'static {
-    /// How many rows [`Encoder::begin`] has to see; they are held back until they are there.
+    /// How many rows [`Encoder::begin`] is to see; they are held back until they are there, or take
+    /// [`HEAD_BYTES`].
     fn head_rows(&self) -> usize {
         0
     }
@@ -44,10 +51,14 @@ pub(super) async fn write_text(
     out: &mut (dyn Write + Send),
 ) -> Result<()> {
     let mut head = Vec::new();
+    let mut head_bytes = 0;
     let mut failed = None;
-    while rows.written.rows < encoder.head_rows() as u64 {
+    while rows.written.rows < encoder.head_rows() as u64 && head_bytes < HEAD_BYTES {
         match rows.next().await {
-            Ok(Some(batch)) => head.push(batch),
+            Ok(Some(batch)) => {
+                head_bytes += bytes_of(&batch);
+                head.push(batch);
+            }
             Ok(None) => break,
             // The rows before are written all the same.
             Err(error) => {
@@ -62,6 +73,7 @@ pub(super) async fn write_text(
     for batch in head {
         encoder.rows(&batch, before, &mut text)?;
         before += batch.num_rows() as u64;
+        flush(&filter(std::mem::take(&mut text)), out)?;
     }
     flush(&filter(text), out)?;
     if let Some(error) = failed {
@@ -115,8 +127,10 @@ async fn encode_all(
     while let Some(text) = texts.next().await {
         let mut text = text?;
         flush(&text, out)?;
-        text.clear();
-        lock(&spare).push(text);
+        if text.capacity() <= SPARE_BYTES_MAX {
+            text.clear();
+            lock(&spare).push(text);
+        }
     }
     Ok(())
 }

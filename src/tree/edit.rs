@@ -175,9 +175,9 @@ impl Edit {
     /// works, as long as no other follows: nothing if nothing was written.
     ///
     /// # Errors
-    /// Those of [`Edit::commit`] and [`Edit::diff`].
+    /// Those of [`Edit::commit`].
     pub async fn commit_undoable(self) -> Result<(Vec<Change>, Vec<Undo>)> {
-        let verbs = self.plan_undo()?;
+        let verbs = self.plan_undo();
         let changes = self.commit().await?;
         let undo = match changes.iter().find_map(|change| change.txn) {
             Some(txn) => undo::complete(verbs, txn),

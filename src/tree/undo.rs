@@ -6,7 +6,6 @@
 //! get in each other's way, the whole tree is restored.
 
 use super::{DiffEntry, Edit};
-use crate::error::Result;
 use crate::path::PondPath;
 
 /// Most verbs to take one transaction back; beyond, the tree is restored as a whole.
@@ -46,18 +45,15 @@ pub enum Undo {
 
 impl Edit {
     /// Returns what would take the edit back, but for the number of the transaction before it.
-    ///
-    /// # Errors
-    /// Those of [`Edit::diff`].
-    pub(super) fn plan_undo(&self) -> Result<Vec<Undo>> {
+    pub(super) fn plan_undo(&self) -> Vec<Undo> {
         if self.is_empty() {
-            return Ok(Vec::new());
+            return Vec::new();
         }
-        let verbs = match self.rows() > ROWS_MAX {
-            true => None,
-            false => verbs(&self.diff()?),
-        };
-        Ok(verbs.unwrap_or_else(|| vec![Undo::Restore { path: PondPath::root(), to: 0 }]))
+        // Restoring the tree takes anything back: what cannot be compared does not hinder the commit.
+        let changes = if self.rows() > ROWS_MAX { None } else { self.diff().ok() };
+        changes
+            .and_then(|changes| verbs(&changes))
+            .unwrap_or_else(|| vec![Undo::Restore { path: PondPath::root(), to: 0 }])
     }
 }
 
@@ -81,6 +77,10 @@ fn verbs(changes: &[DiffEntry]) -> Option<Vec<Undo>> {
                 moved.push((&change.path, from));
             }
             ("renamed", _) => return None,
+            // It would be moved back with what it is in, which in the order of paths comes before.
+            (_, None) if moved.iter().any(|(arrived, _)| is_within(&change.path, arrived)) => {
+                return None;
+            }
             // In the order of paths, a directory comes before what it holds.
             ("removed" | "modified", _) if !is_below(&change.path, &restored) => {
                 restored.push(&change.path);
@@ -93,7 +93,7 @@ fn verbs(changes: &[DiffEntry]) -> Option<Vec<Undo>> {
     let mut recursive = false;
     for change in changes.iter().filter(|change| change.change == "added") {
         let path = &change.path;
-        if is_below(path, &restored) || is_below(path, &arrived) {
+        if is_below(path, &restored) || arrived.contains(&path) {
             continue;
         }
         match is_below(path, &made) {
@@ -123,6 +123,10 @@ fn verbs(changes: &[DiffEntry]) -> Option<Vec<Undo>> {
     }
     verbs.extend(restored.into_iter().map(|path| Undo::Restore { path: path.clone(), to: 0 }));
     (verbs.len() <= VERBS_MAX).then_some(verbs)
+}
+
+fn is_within(path: &PondPath, other: &PondPath) -> bool {
+    path != other && path.starts_with(other)
 }
 
 fn is_below(path: &PondPath, others: &[&PondPath]) -> bool {
@@ -186,6 +190,9 @@ mod tests {
             vec![change("added", "/a", None), change("renamed", "/b", Some("/a"))],
             // It came out of what is gone.
             vec![change("renamed", "/b", Some("/d/b")), change("removed", "/d", None)],
+            // It is new, or changed, in what was moved.
+            vec![change("renamed", "/dd", Some("/d")), change("added", "/dd/new", None)],
+            vec![change("renamed", "/dd", Some("/d")), change("modified", "/dd/a", None)],
             ["/a", "/b", "/c", "/d"].map(|path| change("modified", path, None)).to_vec(),
         ] {
             assert_eq!(shown(&changes), None);

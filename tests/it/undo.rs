@@ -96,6 +96,12 @@ fn what_undoes_a_verb_undoes_it() {
         &["create-derived-table", "/d.table", "--replace", "--query", "SELECT 1 AS one"],
         &["sql", "DROP NODE '/dir' RECURSIVE"],
         &["sql", "ALTER NODE '/a.csv' RENAME TO '/it''s.csv'"],
+        &[
+            "sql",
+            "BEGIN; ALTER NODE '/dir' RENAME TO '/moved';
+             CREATE TABLE '/moved/new' AS SELECT 1 AS z; COMMIT",
+        ],
+        &["sql", "BEGIN; ALTER NODE '/dir' RENAME TO '/moved'; DROP NODE '/moved/x'; COMMIT"],
         &["sql", "CREATE TABLE '/n.table' AS SELECT 1 AS one"],
         &["sql", "INSERT INTO '/t.table' SELECT * FROM '/t.table'"],
         &[

@@ -115,6 +115,8 @@ struct Abandoned {
     task: JoinHandle<bool>,
     /// The pond's transaction before it; negative if that is not known.
     before: Arc<AtomicI64>,
+    /// Whether it only reads, so that nothing has to wait for it outside of a transaction.
+    only_reads: bool,
 }
 
 impl Session {
@@ -418,6 +420,7 @@ impl Session {
     fn run_apart(&mut self, statement: Statement) -> Result<(OutputKind, Written)> {
         self.unstick()?;
         self.wait_for_abandoned()?;
+        let only_reads = only_reads(statement.text());
         let context = self.context.clone();
         let before = Arc::new(AtomicI64::new(-1));
         let (head, begun) = oneshot::channel();
@@ -473,7 +476,7 @@ impl Session {
             Err(error) if error.kind() == ErrorKind::Cancelled => {
                 task.abort();
                 self.may_be_stuck = true;
-                self.abandoned = Some(Abandoned { task, before });
+                self.abandoned = Some(Abandoned { task, before, only_reads });
                 let until = Instant::now() + GRACE;
                 while Instant::now() < until && self.is_abandoned_busy() {
                     std::thread::sleep(Duration::from_millis(2));
@@ -495,6 +498,10 @@ impl Session {
 
     /// Waits for the end of the statement that was given up.
     fn wait_for_abandoned(&mut self) -> Result<()> {
+        let is_free = !self.context.in_transaction();
+        if self.abandoned.as_ref().is_some_and(|abandoned| abandoned.only_reads && is_free) {
+            self.abandoned = None;
+        }
         let begun = Instant::now();
         let mut is_told = false;
         while self.is_abandoned_busy() {
@@ -515,7 +522,7 @@ impl Session {
 
     /// Tells what became of a statement that was given up and has ended.
     fn tell_of_abandoned(&mut self) {
-        let Some(Abandoned { task, before }) = self.abandoned.take() else { return };
+        let Some(Abandoned { task, before, .. }) = self.abandoned.take() else { return };
         let before = before.load(Ordering::Relaxed);
         let context = &self.context;
         let ended = wait(&self.runtime, async { Ok(task.await) }, || ());
@@ -664,6 +671,19 @@ impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
         self.0.unpark();
     }
+}
+
+/// Whether a statement changes nothing, by its words.
+fn only_reads(text: &str) -> bool {
+    let pieces = pieces(text);
+    let mut words = pieces.iter().filter(|piece| piece.kind != PieceKind::Comment);
+    let is_one_of = |piece: &Piece, words: &[&str]| {
+        words.iter().any(|word| text[piece.range.clone()].eq_ignore_ascii_case(word))
+    };
+    let asks =
+        ["select", "with", "values", "from", "table", "show", "describe", "desc", "summarize"];
+    words.next().is_some_and(|first| is_one_of(first, &asks))
+        && !words.any(|word| is_one_of(word, &["insert", "update", "delete", "into"]))
 }
 
 /// Returns the name of the table or view that a statement makes for the session alone.

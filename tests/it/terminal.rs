@@ -296,9 +296,10 @@ fn commands_work_with_both_signs() {
     terminal.line("\\o", "");
     assert_eq!(fs::read_to_string(dir.path().join("out.csv")).unwrap(), "a,b\n1,x\n");
     terminal.line("\\format table", "");
-    terminal.line("\\i one.sql", "after");
-    assert!(terminal.all.contains("one.sql:2"), "{}", terminal.all);
-    assert!(terminal.all.contains("after"));
+    // A file ends at its first error.
+    terminal.line("\\i one.sql", "one.sql:2");
+    terminal.line("SELECT 40 AS then;", " 40");
+    assert!(!terminal.all.contains("after"), "{}", terminal.all);
     terminal.line("\\i self.sql", "files read each other more than");
     terminal.line("SELECT 41 AS last;", " 41");
     terminal.line("\\e", "edited");

@@ -10,7 +10,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use super::cell::{Column, is_plain};
 use super::text::Encoder;
 use super::{Style, Written};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 pub(super) struct DelimitedEncoder {
     schema: SchemaRef,
@@ -30,23 +30,31 @@ enum Kind {
 }
 
 impl DelimitedEncoder {
-    pub(super) fn new(schema: SchemaRef, delimiter: u8, style: &Style) -> Self {
+    /// # Errors
+    /// `Invalid` for a text of NULL that would have to be in quotes, and so would be no NULL.
+    pub(super) fn new(schema: SchemaRef, delimiter: u8, style: &Style) -> Result<Self> {
         let null = style.null.clone().unwrap_or_default().into_bytes();
+        if null.iter().any(|&byte| is_special(byte, delimiter)) {
+            let name = style.format.as_str();
+            return Err(Error::invalid(format!(
+                "--null {:?} would break rows of {name}",
+                style.null.as_deref().unwrap_or_default()
+            ))
+            .with_hint("it may hold no delimiter, quote or line end"));
+        }
         let kind = |data_type| match data_type {
             data_type if is_plain(data_type) && null.is_empty() => Kind::Plain,
             data_type if data_type.is_nested() => Kind::Json,
             _ => Kind::Text,
         };
         let kinds = schema.fields().iter().map(|field| kind(field.data_type())).collect();
-        Self { schema, delimiter, header: style.header, null, kinds }
+        Ok(Self { schema, delimiter, header: style.header, null, kinds })
     }
 
     /// Puts what begins at `begin` in quotes, if it needs them.
     fn quote(&self, begin: usize, text: &mut Vec<u8>) {
         let value = &text[begin..];
-        let is_special =
-            |&byte: &u8| byte == self.delimiter || matches!(byte, b'"' | b'\n' | b'\r');
-        if !value.iter().any(is_special) && value != self.null {
+        if !value.iter().any(|&byte| is_special(byte, self.delimiter)) && value != self.null {
             return;
         }
         let value = text.split_off(begin);
@@ -59,6 +67,11 @@ impl DelimitedEncoder {
         }
         text.push(b'"');
     }
+}
+
+/// Whether a value that holds the byte is in quotes.
+fn is_special(byte: u8, delimiter: u8) -> bool {
+    byte == delimiter || matches!(byte, b'"' | b'\n' | b'\r')
 }
 
 impl Encoder for DelimitedEncoder {

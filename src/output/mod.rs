@@ -73,7 +73,8 @@ pub struct Written {
 /// # Errors
 /// Those of the stream, after the rows before them are written; `Io` if `out` fails
 /// ([`is_closed_pipe`] tells a reader that went away), or for a column that Parquet or Arrow IPC
-/// cannot hold; `Invalid` for a result that no chart can be drawn of.
+/// cannot hold; `Invalid` for a result that no chart can be drawn of, and for a text of NULL that
+/// CSV or TSV cannot hold.
 pub async fn write(
     stream: SendableRecordBatchStream,
     style: &Style,
@@ -90,10 +91,10 @@ pub async fn write(
             write_text(rows, FrameEncoder::new(&schema, style, terminal), filter, out).await
         }
         (Format::Csv, _) => {
-            write_text(rows, DelimitedEncoder::new(schema, b',', style), filter, out).await
+            write_text(rows, DelimitedEncoder::new(schema, b',', style)?, filter, out).await
         }
         (Format::Tsv, _) => {
-            write_text(rows, DelimitedEncoder::new(schema, b'\t', style), filter, out).await
+            write_text(rows, DelimitedEncoder::new(schema, b'\t', style)?, filter, out).await
         }
         (Format::Json, _) => write_text(rows, JsonEncoder::new(&schema, true), filter, out).await,
         (Format::Ndjson, _) => {
@@ -465,6 +466,16 @@ mod tests {
 
     #[test]
     fn csv_quotes_what_would_read_as_something_else() {
+        for (format, null) in [
+            (Format::Csv, "x,y"),
+            (Format::Csv, "\"\""),
+            (Format::Tsv, "\t"),
+            (Format::Tsv, "a\nb"),
+        ] {
+            let style = Style { null: Some(null.to_owned()), ..Style::from(format) };
+            let error = written(vec![sensors()], style).unwrap_err();
+            assert!(error.message().starts_with(&format!("--null {null:?} ")), "{error}");
+        }
         assert_eq!(
             text(vec![sensors(), sensors().slice(1, 1)], Format::Csv),
             "station,t\n\"zü\tri\n1\",1.5\n,-20.25\n\"a,\"\"b\"\"\",\n,-20.25\n"

@@ -6,7 +6,9 @@
 //! get in each other's way, the whole tree is restored.
 
 use super::{DiffEntry, Edit};
+use crate::error::Result;
 use crate::path::PondPath;
+use crate::snapshot::Located;
 
 /// Most verbs to take one transaction back; beyond, the tree is restored as a whole.
 const VERBS_MAX: usize = 3;
@@ -50,10 +52,28 @@ impl Edit {
             return Vec::new();
         }
         // Restoring the tree takes anything back: what cannot be compared does not hinder the commit.
-        let changes = if self.rows() > ROWS_MAX { None } else { self.diff().ok() };
+        let changes = if self.rows() > ROWS_MAX { None } else { self.nodes_changed().ok() };
         changes
             .and_then(|changes| verbs(&changes))
             .unwrap_or_else(|| vec![Undo::Restore { path: PondPath::root(), to: 0 }])
+    }
+
+    /// Returns what [`Edit::diff`] does, less what is added below a new directory because it was moved
+    /// there.
+    fn nodes_changed(&self) -> Result<Vec<DiffEntry>> {
+        let mut changes = Vec::new();
+        for change in self.diff()? {
+            let is_moved = match self.transaction.view().locate(&change.path)? {
+                Located::Found(entry) if change.change == "added" => {
+                    self.transaction.base().path_of(entry.node_id)?.is_some()
+                }
+                _ => false,
+            };
+            if !is_moved {
+                changes.push(change);
+            }
+        }
+        Ok(changes)
     }
 }
 

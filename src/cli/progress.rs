@@ -1,10 +1,9 @@
 //! How far a long copy, or a conversion, has come, on a terminal.
 //!
-//! Drawn by a thread of its own, on stderr, only if that is a terminal and only once the work has
-//! taken a while; taken away when it ends.
+//! Drawn by a thread of its own, on stderr, only where a line may be drawn over ([`is_animated`]) and
+//! only once the work has taken a while; taken away when it ends.
 
 use std::collections::HashMap;
-use std::io::IsTerminal;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
@@ -19,7 +18,7 @@ use pond::path::PondPath;
 use pond::tree::Progress;
 
 use super::note;
-use super::report::say;
+use super::report::{is_animated, say};
 
 /// How long work takes before it is shown.
 const QUIET: Duration = Duration::from_secs(1);
@@ -34,7 +33,7 @@ pub struct Shown {
 
 /// Begins to show how far work has come.
 pub fn show(progress: &Arc<Progress>) -> Shown {
-    if !std::io::stderr().is_terminal() {
+    if !is_animated() {
         return Shown { end: None, thread: None };
     }
     let progress = progress.clone();
@@ -97,7 +96,8 @@ static CONVERSIONS: AtomicUsize = AtomicUsize::new(0);
 /// yet.
 pub struct Running {
     begun: Instant,
-    /// What this process had read by then; `None` if nothing is drawn.
+    /// What this process had read by then, and what it read since to find out how much it reads;
+    /// `None` if nothing is drawn.
     read_before: Option<u64>,
     drawn: Option<Instant>,
 }
@@ -105,13 +105,14 @@ pub struct Running {
 impl Running {
     /// Begins to count.
     pub fn begin() -> Self {
-        let read_before = std::io::stderr().is_terminal().then(bytes_read).flatten();
+        let read_before = is_animated().then(bytes_read).flatten();
+        let read_before = read_before.map(|(read, own)| read + own);
         Self { begun: Instant::now(), read_before, drawn: None }
     }
 
     /// Draws, if it is time to.
     pub fn tick(&mut self) {
-        let Some(before) = self.read_before else { return };
+        let Some(before) = &mut self.read_before else { return };
         let now = Instant::now();
         let elapsed = now - self.begun;
         if elapsed < QUIET_STATEMENT || self.drawn.is_some_and(|drawn| now - drawn < REDRAW) {
@@ -122,7 +123,9 @@ impl Running {
             self.erase();
             return;
         }
-        let read = bytes_read().unwrap_or(before).saturating_sub(before);
+        let (read, own) = bytes_read().unwrap_or((*before, 0));
+        let read = read.saturating_sub(*before);
+        *before += own;
         let rate = read as f64 / elapsed.as_secs_f64();
         let (seconds, read, rate) = (elapsed.as_secs(), HumanBytes(read), HumanBytes(rate as u64));
         say(&format!("\r\u{1b}[K{seconds} s, {read} read, {rate}/s"));
@@ -148,16 +151,17 @@ impl Drop for Running {
     }
 }
 
-/// Returns how much this process has read, from wherever.
-fn bytes_read() -> Option<u64> {
+/// Returns how much this process has read, from wherever, and how much it then has read to know.
+fn bytes_read() -> Option<(u64, u64)> {
     let counters = std::fs::read_to_string("/proc/self/io").ok()?;
-    counters.lines().find_map(|line| line.strip_prefix("rchar: "))?.trim().parse().ok()
+    let read = counters.lines().find_map(|line| line.strip_prefix("rchar: "))?;
+    Some((read.trim().parse().ok()?, counters.len() as u64))
 }
 
 /// Returns what shows how far conversions of texts are, each in a line of its own, and what could not
 /// be kept.
 pub fn conversions() -> Observer {
-    let lines = std::io::stderr().is_terminal().then(Lines::default).map(Mutex::new);
+    let lines = is_animated().then(Lines::default).map(Mutex::new);
     Arc::new(move |told| match (told, &lines) {
         (Told::Notice(text), _) => note(text),
         (Told::Converting { path, read, size }, Some(lines)) => {

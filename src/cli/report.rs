@@ -85,9 +85,9 @@ pub fn report(error: &Error) {
     }
 }
 
-/// Says that the command line makes no sense.
+/// Says that the command line makes no sense, or prints the help or the version that it asks for.
 pub fn report_usage(error: &clap::Error) {
-    if voice().json {
+    if voice().json && error.use_stderr() {
         let text = error.to_string();
         let (message, rest) = text.split_once("\n\n").unwrap_or((&text, ""));
         let tip = rest.lines().find_map(|line| line.trim().strip_prefix("tip: "));
@@ -99,6 +99,13 @@ pub fn report_usage(error: &clap::Error) {
     }
     // There is no one to tell that nobody listens.
     let _ = error.print();
+}
+
+/// Whether a line on stderr may be drawn over and over: by somebody who reads it on a terminal, and
+/// takes control codes.
+pub fn is_animated() -> bool {
+    let Voice { json, color, quiet, .. } = voice();
+    !json && !quiet && color && std::io::stderr().is_terminal()
 }
 
 /// Says something by the way, unless quiet.

@@ -194,6 +194,32 @@ fn ctrl_c_ends_the_wait_whatever_a_statement_does() {
     }
 }
 
+/// A line that is drawn over and over is for who reads along, and takes control codes.
+#[test]
+fn a_long_statement_shows_that_it_runs() {
+    let dir = pond_with_data();
+    for (arguments, environment, is_shown) in [
+        ("--no-init", &[] as &[(&str, &str)], true),
+        ("--no-init -q", &[], false),
+        ("--no-init --error-format json", &[], false),
+        ("--no-init", &[("NO_COLOR", "1")], false),
+    ] {
+        let mut terminal = Terminal::open_with(dir.path(), arguments, environment);
+        terminal.expect("> ");
+        terminal.send(&format!("{ENDLESS}\r"));
+        if is_shown {
+            terminal.expect(" read, ");
+        } else {
+            std::thread::sleep(Duration::from_millis(2500));
+        }
+        terminal.send("\u{3}");
+        terminal.line("SELECT 40 + 2 AS answer;", " 42");
+        terminal.leave();
+        let shown = terminal.all.contains(" read, ");
+        assert_eq!(shown, is_shown, "{arguments} {environment:?}: {}", terminal.all);
+    }
+}
+
 #[test]
 fn tab_completes_paths_names_options_and_commands() {
     let dir = pond_with_data();

@@ -2,7 +2,7 @@
 
 use std::fs::{File, Permissions};
 use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
@@ -32,34 +32,40 @@ impl NewFile {
     /// What the host says, with the path.
     pub fn create(path: &Path) -> Result<Self> {
         let named = |error| Error::io(format!("'{}'", path.display()), error);
-        // A link stays, and what it leads to is replaced.
-        let path = match path.canonicalize() {
-            Ok(path) => path,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+        let there = match path.metadata() {
+            Ok(there) => Some(there),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(named(error)),
         };
-        if let Ok(metadata) = path.metadata() {
-            let file_type = metadata.file_type();
-            if metadata.is_dir() {
+        if let Some(there) = &there {
+            if there.is_dir() {
                 return Err(Error::invalid(format!("'{}' is a directory", path.display())));
             }
-            if file_type.is_char_device() || file_type.is_fifo() || file_type.is_socket() {
-                let file = File::options().write(true).open(&path).map_err(named)?;
+            // What may not be written may not be replaced.
+            let file = File::options().write(true).open(path).map_err(named)?;
+            if !there.is_file() {
                 return Ok(Self::Special(file));
             }
         }
+        // A link stays, and what it leads to is replaced, or made.
+        let path = match there {
+            Some(_) => path.canonicalize().map_err(named)?,
+            None => end_of_links(path),
+        };
         let dir = match path.parent() {
             Some(dir) if !dir.as_os_str().is_empty() => dir,
             _ => Path::new("."),
         };
-        // As any new file: what the umask leaves. One that is there keeps its own.
-        let mode = path.metadata().map_or(0o666, |there| there.permissions().mode() & 0o7777);
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let file = tempfile::Builder::new()
             .prefix(&format!(".{name}."))
-            .permissions(Permissions::from_mode(mode))
+            // As any new file: what the umask leaves.
+            .permissions(Permissions::from_mode(0o666))
             .tempfile_in(dir)
             .map_err(named)?;
+        if let Some(there) = there {
+            file.as_file().set_permissions(there.permissions()).map_err(named)?;
+        }
         Ok(Self::Beside(file, path))
     }
 
@@ -79,6 +85,16 @@ impl NewFile {
         file.as_file().sync_data().map_err(named)?;
         file.persist(&path).map(drop).map_err(|error| named(error.error))
     }
+}
+
+/// Returns the place that a path leads to where nothing is. Links that lead in a circle are no such
+/// path.
+fn end_of_links(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    while let Ok(target) = path.read_link() {
+        path = path.parent().unwrap_or(Path::new("")).join(target);
+    }
+    path
 }
 
 /// When a pager is used.

@@ -3,7 +3,7 @@
 //! The script calls this program with `$POND_COMPLETE` set, and the words typed so far as arguments
 //! ([`answer`]). Verbs, flags and their values come from clap; paths of the pond are looked up in the
 //! one directory concerned, as `pond ls` would list it, for a bounded time. Nobody wants to read an
-//! error there: what cannot be found out has no candidates.
+//! error there: what cannot be found out has no candidates, nor has a name that would move the cursor.
 
 use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
@@ -199,7 +199,8 @@ async fn children(directory: &str, begun: &str) -> Result<Vec<(String, bool)>> {
         // Lets the time run out, however ready the entries are.
         tokio::task::consume_budget().await;
         let Ok(entry) = entry else { continue };
-        if entry.name.starts_with(begun) && (!entry.is_hidden() || begun.starts_with('.')) {
+        let is_shown = !entry.is_hidden() || begun.starts_with('.');
+        if entry.name.starts_with(begun) && is_shown && !entry.name.contains(char::is_control) {
             found.push((entry.name, entry.entry_type == Some(EntryType::Directory)));
         }
     }

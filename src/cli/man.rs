@@ -4,10 +4,13 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Command, CommandFactory};
 use clap_mangen::Man;
-use pond::{Error, Result, output};
+use pond::error::nearest;
+use pond::{Error, output};
 
+use super::report::report_usage;
 use super::{CommandLine, Outcome, Shell};
 
 /// Print a manual page
@@ -41,12 +44,18 @@ impl ManPage {
             }
             return Ok(0);
         }
-        let page = match &self.verb {
-            Some(verb) => page(find(&command, verb)?),
-            None => page(&command),
+        let about = match &self.verb {
+            Some(name) => verbs(&command).find(|verb| verb.get_name() == name),
+            None => Some(&command),
+        };
+        let Some(about) = about else {
+            let error = no_verb(&command, self.verb.unwrap_or_default());
+            report_usage(&error);
+            return Ok(error.exit_code());
         };
         let mut out = shell.stdout()?;
-        page.and_then(|page| out.write_all(&page))
+        page(about)
+            .and_then(|page| out.write_all(&page))
             .and_then(|()| out.flush())
             .map_err(output::write_error)?;
         Ok(0)
@@ -57,12 +66,18 @@ fn verbs(command: &Command) -> impl Iterator<Item = &Command> {
     command.get_subcommands().filter(|verb| !verb.is_hide_set())
 }
 
-fn find<'a>(command: &'a Command, verb: &str) -> Result<&'a Command> {
-    verbs(command).find(|command| command.get_name() == verb).ok_or_else(|| {
-        let names = verbs(command).map(Command::get_name);
-        Error::not_found(format!("'{verb}' is no verb"))
-            .with_hint_opt(pond::error::did_you_mean(verb, names))
-    })
+/// Makes the error that clap would make, if it knew the verbs while it is told of them.
+fn no_verb(command: &Command, name: String) -> clap::Error {
+    let names: Vec<String> = verbs(command).map(|verb| verb.get_name().to_owned()).collect();
+    let near = nearest(&name, names.iter().map(String::as_str)).map(str::to_owned);
+    let mut error = clap::Error::new(ErrorKind::InvalidValue).with_cmd(command);
+    error.insert(ContextKind::InvalidArg, ContextValue::String("[VERB]".to_owned()));
+    error.insert(ContextKind::InvalidValue, ContextValue::String(name));
+    if let Some(near) = near {
+        error.insert(ContextKind::SuggestedValue, ContextValue::String(near));
+    }
+    error.insert(ContextKind::ValidValue, ContextValue::Strings(names));
+    error
 }
 
 /// Returns the name of a page: `pond`, `pond-ls`.

@@ -74,6 +74,8 @@ use crate::repl;
 
 /// Endings of compressed files, which could be taken for a format.
 const COMPRESSED: [&str; 6] = ["gz", "zst", "bz2", "xz", "lz4", "zip"];
+/// The exit code of a command line, or an environment, that makes no sense.
+const USAGE: i32 = 2;
 
 /// Rows encoded at a time.
 const BATCH_ROWS: usize = 1024;
@@ -101,10 +103,15 @@ struct CommandLine {
 impl CommandLine {
     /// Refuses options of the interactive shell beside a verb.
     fn check(self) -> Result<Self, clap::Error> {
-        if self.verb.is_none() || self.interactive.params.is_empty() {
-            return Ok(self);
-        }
-        let message = "--param goes behind the verb: pond sql --param NAME=VALUE …";
+        let Interactive { keep_going, no_init, params } = &self.interactive;
+        let message = match self.verb {
+            Some(_) if !params.is_empty() => {
+                "--param goes behind the verb: pond sql --param NAME=VALUE …"
+            }
+            Some(_) if *keep_going => "--keep-going goes behind the verb: pond sql --keep-going …",
+            Some(_) if *no_init => "--no-init is for the shell without a verb: pond --no-init",
+            _ => return Ok(self),
+        };
         Err(Self::command().error(clap::error::ErrorKind::ArgumentConflict, message))
     }
 }
@@ -328,8 +335,15 @@ pub fn run() -> i32 {
         quiet: options.quiet,
         verbose: options.verbose,
     });
-    let outcome = options.or_environment().and_then(|options| {
-        let shell = Shell { options, file: RefCell::default() };
+    let options = match options.or_environment() {
+        Ok(options) => options,
+        Err(error) => {
+            report(&error);
+            return USAGE;
+        }
+    };
+    let shell = Shell { options, file: RefCell::default() };
+    let run = || {
         let code = match verb {
             None => repl::run(&interactive, &shell)?,
             Some(verb @ Verb::Sql(_)) => run_verb(verb, &shell)?,
@@ -337,8 +351,8 @@ pub fn run() -> i32 {
         };
         shell.publish()?;
         Ok(code)
-    });
-    match outcome {
+    };
+    match run() {
         Ok(code) => code,
         Err(error) if output::is_closed_pipe(&error) => 0,
         Err(error) => {

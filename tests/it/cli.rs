@@ -167,7 +167,7 @@ fn the_environment_names_a_pond_unless_an_option_does() {
     assert_eq!(stdout(&named(&["ls"])), "in-two\n");
     assert_eq!(stdout(&named(&["--pond", "one", "ls"])), "in-one\n");
     let output = shell(dir.path()).env("POND_DURABILITY", "never").arg("ls").output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).starts_with("error: $POND_DURABILITY: "), "{}", stderr(&output));
 }
 

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -241,6 +242,51 @@ fn errors_notes_and_changes_can_be_json() {
     let usage = run(dir.path(), &["--error-format=json", "sqll"]);
     let usage: Value = serde_json::from_str(&stderr(&usage)).unwrap();
     assert_eq!(usage["code"], "usage");
+    for asked in ["--help", "--version"] {
+        let output = run(dir.path(), &["--error-format=json", asked]);
+        assert_eq!((code(&output), stderr(&output).as_str()), (0, ""), "{asked}");
+        assert_eq!(output.stdout, run(dir.path(), &[asked]).stdout, "{asked}");
+    }
+}
+
+#[test]
+fn options_of_the_interactive_shell_are_refused_beside_a_verb() {
+    let dir = pond();
+    for option in ["--keep-going", "--no-init", "--param=x=1"] {
+        let output = run(dir.path(), &[option, "ls"]);
+        assert_eq!((code(&output), stdout(&output).as_str()), (2, ""), "{option}");
+        let name = option.split('=').next().unwrap();
+        assert!(stderr(&output).contains(&format!("error: {name} ")), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_file_that_is_replaced_stays_what_it_is() {
+    let dir = pond();
+    let path = |name: &str| dir.path().join(name);
+    let write =
+        |name: &str| run(dir.path(), &["sql", "--format", "csv", "-o", name, "SELECT 1 AS x"]);
+    // Its mode is its own, whatever the umask.
+    fs::write(path("open.csv"), "before").unwrap();
+    fs::set_permissions(path("open.csv"), fs::Permissions::from_mode(0o666)).unwrap();
+    assert_eq!(code(&write("open.csv")), 0);
+    assert_eq!(fs::read_to_string(path("open.csv")).unwrap(), "x\n1\n");
+    assert_eq!(path("open.csv").metadata().unwrap().permissions().mode() & 0o7777, 0o666);
+    // A link leads where it led, though nothing was there.
+    fs::create_dir(path("below")).unwrap();
+    symlink("below/first", path("link.csv")).unwrap();
+    symlink("target.csv", path("below/first")).unwrap();
+    assert_eq!(code(&write("link.csv")), 0);
+    assert!(path("link.csv").is_symlink() && path("below/first").is_symlink());
+    assert_eq!(fs::read_to_string(path("below/target.csv")).unwrap(), "x\n1\n");
+    // What runs may not be written, by whomever: it is not replaced either.
+    fs::copy("/bin/sleep", path("busy")).unwrap();
+    let mut busy = Command::new(path("busy")).arg("60").spawn().unwrap();
+    let output = write("busy");
+    busy.kill().unwrap();
+    busy.wait().unwrap();
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).starts_with("error: 'busy': "), "{}", stderr(&output));
 }
 
 #[test]

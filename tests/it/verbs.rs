@@ -78,7 +78,7 @@ fn mistyped_verbs_and_flags_have_near_ones() {
         (&["man", "lss"], "'ls'"),
     ] {
         let output = run(Path::new("/"), arguments);
-        assert!(!output.status.success());
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(stderr(&output).contains(near), "{arguments:?}: {}", stderr(&output));
     }
 }
@@ -138,6 +138,7 @@ fn a_pond() -> tempfile::TempDir {
     fs::write(dir.path().join("data/n.csv"), "n\n1\n").unwrap();
     fs::write(dir.path().join("data/it's new.csv"), "n\n1\n").unwrap();
     fs::write(dir.path().join("data/.hidden"), "").unwrap();
+    fs::write(dir.path().join("data/\u{1b}[2J.csv"), "").unwrap();
     for arguments in [
         &["init"] as &[&str],
         &["mkdir", "/sensors"],

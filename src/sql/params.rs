@@ -127,7 +127,7 @@ impl Params {
     fn missing(&self, name: &str) -> Error {
         let names: Vec<String> = self.values.keys().map(|name| format!("${name}")).collect();
         let given = match names.as_slice() {
-            [] => "none was given: pond sql --param NAME=VALUE gives one".to_owned(),
+            [] => format!("none was given: --param {name}=… gives one"),
             names => {
                 let near = did_you_mean(&format!("${name}"), names.iter().map(String::as_str));
                 let near = near.map(|hint| format!("{hint} ")).unwrap_or_default();

@@ -74,6 +74,7 @@ use crate::repl;
 
 /// Endings of compressed files, which could be taken for a format.
 const COMPRESSED: [&str; 6] = ["gz", "zst", "bz2", "xz", "lz4", "zip"];
+
 /// The exit code of a command line, or an environment, that makes no sense.
 const USAGE: i32 = 2;
 

@@ -68,11 +68,14 @@ impl Terminal {
     /// Reads until `text` appears, and forgets what came before its end.
     pub fn expect(&mut self, text: &str) {
         let until = Instant::now() + Duration::from_secs(60);
+        // Where it may begin: what was looked at is not looked at again, however much comes.
+        let mut from = 0;
         loop {
-            if let Some(at) = self.seen.find(text) {
-                self.seen.drain(..at + text.len());
+            if let Some(at) = self.seen[from..].find(text) {
+                self.seen.drain(..from + at + text.len());
                 return;
             }
+            from = self.seen.floor_char_boundary(self.seen.len().saturating_sub(text.len()));
             let left = until.saturating_duration_since(Instant::now());
             match self.output.recv_timeout(left) {
                 Ok(bytes) => {

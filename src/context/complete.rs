@@ -331,8 +331,9 @@ impl PondContext {
             return;
         }
         let typed = place.typed.clone();
-        let listed =
-            tokio::task::spawn_blocking(move || host_names(&base, &typed, only_directories));
+        let listed = tokio::task::spawn_blocking(move || {
+            complete_host_path(&base, &typed, only_directories)
+        });
         let Ok(Ok(names)) = tokio::time::timeout(WAIT, listed).await else { return };
         for name in names {
             let is_directory = name.text.ends_with('/');
@@ -401,8 +402,13 @@ fn session_tables(state: &SessionState) -> Vec<String> {
     names
 }
 
-/// Returns the files that `typed` may go on to, relative to `base`.
-fn host_names(base: &std::path::Path, typed: &str, only_directories: bool) -> Vec<Candidate> {
+/// Returns the files of the host that `typed` may go on to, relative to `base`, with `/` behind
+/// directories.
+pub fn complete_host_path(
+    base: &std::path::Path,
+    typed: &str,
+    only_directories: bool,
+) -> Vec<Candidate> {
     let (above, begun) = typed.split_at(typed.rfind('/').map_or(0, |slash| slash + 1));
     let Ok(entries) = std::fs::read_dir(base.join(above)) else { return Vec::new() };
     let mut names = Vec::new();

@@ -45,7 +45,7 @@ use crate::path::PondPath;
 use crate::snapshot::Snapshot;
 use crate::sql::{Body, Params, Script, Statement, diagnose, from_clause};
 use crate::tree::{Edit, Engine, Tree};
-pub use complete::{CANDIDATES_MAX, Candidate, CandidateKind, Completions};
+pub use complete::{CANDIDATES_MAX, Candidate, CandidateKind, Completions, complete_host_path};
 pub use output::{Output, OutputKind};
 
 /// The name of the file in a query about one file.

@@ -152,6 +152,13 @@ pub struct Style {
     pub terminal: Option<Terminal>,
 }
 
+impl Style {
+    /// Returns the text of a null where the format has no other: `NULL`.
+    pub(super) fn null_text(&self) -> String {
+        self.null.clone().unwrap_or_else(|| "NULL".to_owned())
+    }
+}
+
 impl Default for Style {
     fn default() -> Self {
         Self::from(Format::default())

@@ -32,7 +32,7 @@ pub(super) struct HtmlEncoder {
 
 impl HtmlEncoder {
     pub(super) fn new(schema: SchemaRef, style: &Style) -> Self {
-        let null = style.null.clone().unwrap_or_else(|| "NULL".to_owned());
+        let null = style.null_text();
         Self { schema, header: style.header, null }
     }
 }

@@ -23,7 +23,7 @@ pub(super) struct LineEncoder {
 
 impl LineEncoder {
     pub(super) fn new(schema: &SchemaRef, style: &Style) -> Self {
-        let null = style.null.clone().unwrap_or_else(|| "NULL".to_owned());
+        let null = style.null_text();
         if !style.header {
             let names = vec![String::new(); schema.fields().len()];
             return Self { names, indent: String::new(), null };

@@ -16,7 +16,7 @@ pub(super) struct MarkdownEncoder {
 
 impl MarkdownEncoder {
     pub(super) fn new(schema: SchemaRef, style: &Style) -> Self {
-        let null = style.null.clone().unwrap_or_else(|| "NULL".to_owned());
+        let null = style.null_text();
         Self { schema, header: style.header, null }
     }
 }

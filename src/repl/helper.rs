@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::sync::{Arc, RwLock};
 
-use pond::context::{CANDIDATES_MAX, Candidate, CandidateKind, Completions, PondContext};
+use pond::context::{Candidate, CandidateKind, Completions, PondContext, complete_host_path};
 use pond::output::Format;
 use pond::sql::{Piece, PieceKind, pieces};
 use rustyline::completion::{Completer, Pair};
@@ -75,7 +75,7 @@ impl Helper {
         };
         let candidates = match Command::find(&name[1..]).map(|spec| spec.takes) {
             Some(Takes::PondPath) => self.block_on(self.context.complete_path(argument)),
-            Some(Takes::HostFile) => host_files(argument),
+            Some(Takes::HostFile) => complete_host_path(Path::new("."), argument, false),
             Some(Takes::Format) => among(&Format::ALL.map(Format::as_str)),
             Some(Takes::Switch) => among(&["on", "off"]),
             Some(Takes::Query) => return self.block_on(self.context.complete(line, at)),
@@ -87,26 +87,6 @@ impl Helper {
 
 fn word(text: &str) -> Candidate {
     Candidate { text: text.to_owned(), shown: text.to_owned(), kind: CandidateKind::Keyword }
-}
-
-/// Returns the files of the host that `typed` may go on to.
-fn host_files(typed: &str) -> Vec<Candidate> {
-    let (above, begun) = typed.split_at(typed.rfind('/').map_or(0, |slash| slash + 1));
-    let dir = if above.is_empty() { Path::new(".") } else { Path::new(above) };
-    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
-    let names = entries.flatten().filter_map(|entry| {
-        let name = entry.file_name().into_string().ok()?;
-        let fits = name.starts_with(begun) && (!name.starts_with('.') || begun.starts_with('.'));
-        let end = if fits && entry.path().is_dir() { "/" } else { "" };
-        fits.then(|| Candidate {
-            text: format!("{above}{name}{end}"),
-            shown: format!("{name}{end}"),
-            kind: CandidateKind::HostFile,
-        })
-    });
-    let mut found: Vec<Candidate> = names.take(CANDIDATES_MAX).collect();
-    found.sort_unstable_by(|left, right| left.shown.cmp(&right.shown));
-    found
 }
 
 impl rustyline::Helper for Helper {}

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-use super::script::tokenize;
+use super::script::{Cursor, tokenize};
 use crate::error::{Error, Place};
 
 /// A statement's place in its script.
@@ -111,18 +111,7 @@ impl Named {
 fn spans(text: &str) -> Vec<(Named, Range<usize>)> {
     let (tokens, _) = tokenize(text);
     let mut found = Vec::new();
-    let mut byte = 0;
-    let mut at = (1, 1);
-    let mut advance = |to: (u64, u64)| {
-        for char in text[byte..].chars() {
-            if at >= to {
-                break;
-            }
-            at = if char == '\n' { (at.0 + 1, 1) } else { (at.0, at.1 + 1) };
-            byte += char.len_utf8();
-        }
-        byte
-    };
+    let mut cursor = Cursor::new();
     let mut tokens =
         tokens.into_iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).peekable();
     let mut before = String::new();
@@ -139,8 +128,8 @@ fn spans(text: &str) -> Vec<(Named, Range<usize>)> {
             Token::SingleQuotedString(text) => Named::Text(text),
             _ => continue,
         };
-        let begin = advance((token.span.start.line, token.span.start.column));
-        let end = advance((token.span.end.line, token.span.end.column));
+        let begin = cursor.advance_to(text, token.span.start);
+        let end = cursor.advance_to(text, token.span.end);
         found.push((named, begin..end));
     }
     found

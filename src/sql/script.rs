@@ -48,7 +48,7 @@ impl Script {
             lines_before: 0,
             tokens: tokens.into_iter(),
             failure,
-            cursor: Cursor { line: 1, column: 1, byte: 0 },
+            cursor: Cursor::new(),
             params: None,
         }
     }
@@ -187,7 +187,7 @@ impl Script {
     }
 
     fn byte_of(&self, at: Location) -> usize {
-        Cursor { line: 1, column: 1, byte: 0 }.advance_to(&self.text, at)
+        Cursor::new().advance_to(&self.text, at)
     }
 }
 
@@ -239,15 +239,20 @@ impl<'a> Source<'a> {
 
 /// A place in a text that only moves forward, so that a script costs its length.
 #[derive(Debug)]
-struct Cursor {
+pub(super) struct Cursor {
     line: u64,
     column: u64,
     byte: usize,
 }
 
 impl Cursor {
+    /// Begins at the beginning of a text.
+    pub(super) fn new() -> Self {
+        Self { line: 1, column: 1, byte: 0 }
+    }
+
     /// Returns the byte at `to`, which is not before the last one asked for.
-    fn advance_to(&mut self, text: &str, to: Location) -> usize {
+    pub(super) fn advance_to(&mut self, text: &str, to: Location) -> usize {
         for char in text[self.byte..].chars() {
             if (self.line, self.column) >= (to.line, to.column) {
                 break;

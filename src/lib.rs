@@ -11,7 +11,7 @@
 //!
 //! | layer | modules | what they know |
 //! |---|---|---|
-//! | words | [`error`], [`path`], [`glob`], [`entry`] | nothing else |
+//! | words | [`error`], [`path`], [`glob`], [`entry`], [`policy`] | nothing else |
 //! | storage | [`store`], [`blob`], [`index`], [`oplog`] | bytes that last; rows in a Delta table |
 //! | file system | [`snapshot`], [`transaction`], [`pond`], [`keep`] | the tree at one transaction; how it changes; housekeeping |
 //! | nodes | [`mod@format`], [`node`], [`cache`] | what a directory, a file, a table is |
@@ -123,6 +123,7 @@
 //!   is and, with an interval, how old.
 //! - A broken node is listed with its error and breaks nothing beside it.
 //! - Nothing under a host mount is ever opened for writing, and no path leads out of it.
+//! - What a handle may be used for only ever gets less ([`pond::Pond::restricted`]).
 //! - The library never prints, and neither opening nor committing costs more as history grows.
 #![warn(missing_docs)]
 #![deny(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used, clippy::dbg_macro)]
@@ -134,6 +135,7 @@ pub mod error;
 pub mod glob;
 mod memo;
 pub mod path;
+pub mod policy;
 // storage
 pub mod blob;
 pub mod index;

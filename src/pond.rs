@@ -24,6 +24,7 @@ use crate::keep::Upkeep;
 use crate::namespace::Namespace;
 use crate::oplog::{Next, Oplog, Scan, TableState, Written};
 use crate::path::PondPath;
+use crate::policy::Policy;
 use crate::snapshot::Snapshot;
 use crate::store::{Durability, DurableStore};
 use crate::transaction::Transaction;
@@ -51,6 +52,8 @@ pub struct PondOptions {
 #[derive(Debug, Clone)]
 pub struct Pond {
     inner: Arc<Inner>,
+    /// What this handle may be used for.
+    policy: Arc<Policy>,
 }
 
 #[derive(Debug)]
@@ -227,7 +230,21 @@ impl Pond {
 
     fn new(dir: Option<PathBuf>, oplog: Oplog, blobs: Blobs, state: State) -> Self {
         let (state, past) = (Mutex::new(state), Mutex::default());
-        Self { inner: Arc::new(Inner { dir, oplog, blobs, state, past }) }
+        let inner = Arc::new(Inner { dir, oplog, blobs, state, past });
+        Self { inner, policy: Arc::default() }
+    }
+
+    /// Returns a handle on the same pond that may be used for what both this one and `policy` allow.
+    /// What is made over it obeys: trees, edits, sessions. Other handles stay as they are.
+    #[must_use]
+    pub fn restricted(&self, policy: Policy) -> Self {
+        let policy = Policy::clone(&self.policy).tighten(policy);
+        Self { inner: self.inner.clone(), policy: Arc::new(policy) }
+    }
+
+    /// Returns what this handle may be used for.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// Returns where the contents of large files are.
@@ -388,8 +405,12 @@ impl Pond {
     /// Publishes a transaction: when this returns, it is durable and visible to all.
     ///
     /// # Errors
-    /// `Conflict` if another transaction changed the same path first; nothing was written then.
+    /// `Conflict` if another transaction changed the same path first, `Refused` by a policy that is
+    /// read-only; nothing was written then.
     pub async fn commit(&self, transaction: Transaction) -> Result<Committed> {
+        if !transaction.is_empty() {
+            self.policy.check_write("the pond")?;
+        }
         let mut state = self.inner.state.lock().await;
         let mut transaction = transaction;
         for attempt in 0..COMMIT_ATTEMPTS_MAX {
@@ -475,11 +496,12 @@ impl Pond {
     }
 
     /// Lets `work` change the newest state of the oplog's table, but none of its rows, while no other
-    /// thread of this process commits.
+    /// thread of this process commits. A policy that is read-only refuses it.
     pub(crate) async fn rearrange<T>(
         &self,
         work: impl AsyncFnOnce(&Oplog, &mut TableState) -> Result<T>,
     ) -> Result<T> {
+        self.policy.check_write("the oplog")?;
         let mut state = self.inner.state.lock().await;
         self.catch_up(&mut state, false).await?;
         let result = work(&self.inner.oplog, &mut state.table).await;

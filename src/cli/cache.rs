@@ -58,6 +58,7 @@ impl Clear {
         let path = self.path.as_deref().map(pond_path).transpose()?;
         serve(async {
             let tree = shell.open().await?;
+            tree.policy().check_write("the cache")?;
             let bytes = tree.cache().clear(path.as_ref())?;
             note(&format!("removed {bytes} bytes"));
             Ok(())

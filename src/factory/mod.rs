@@ -27,6 +27,7 @@ use crate::entry::{EntryType, NodeId};
 use crate::error::{Error, ErrorKind, Place, Result, did_you_mean};
 use crate::node::{Directory, Node};
 use crate::path::PondPath;
+use crate::policy::Policy;
 use crate::snapshot::Snapshot;
 
 /// The factories every pond has.
@@ -120,6 +121,8 @@ pub struct CreateContext {
     pub base_dir: Option<PathBuf>,
     /// The pond's own directory, which must not be mounted into itself.
     pub pond_dir: Option<PathBuf>,
+    /// Which files of the host a new node may name.
+    pub policy: Policy,
 }
 
 /// What a dynamic node reads.

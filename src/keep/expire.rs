@@ -37,13 +37,17 @@ impl Pond {
     /// Blobs that nothing names any more are left to [`Pond::collect_garbage`].
     ///
     /// # Errors
-    /// `Conflict` if others keep rewriting the table; `Corrupt`, `Io`. Nothing was changed then.
+    /// `Conflict` if others keep rewriting the table; `Corrupt`, `Io`; `Refused` by a policy that is
+    /// read-only, unless it is a `dry_run`. Nothing was changed then.
     pub async fn expire(
         &self,
         time: i64,
         message: Option<String>,
         dry_run: bool,
     ) -> Result<Expiration> {
+        if !dry_run {
+            self.policy().check_write("the pond's history")?;
+        }
         for _ in 0..ATTEMPTS_MAX {
             let table = self.table().await?;
             let nothing = Expiration { before: None, rows_dropped: 0, rows_kept: 0 };

@@ -92,8 +92,12 @@ impl Pond {
     /// only returned.
     ///
     /// # Errors
-    /// `Conflict` if a transaction is under way that does not end; `Corrupt`, `Io`.
+    /// `Conflict` if a transaction is under way that does not end; `Corrupt`, `Io`; `Refused` by a
+    /// policy that is read-only, unless it is a `dry_run`.
     pub async fn collect_garbage(&self, grace: Grace, dry_run: bool) -> Result<Vec<Garbage>> {
+        if !dry_run {
+            self.policy().check_write("what the pond stores")?;
+        }
         let mut candidates = self.find_garbage(grace).await?;
         if dry_run || candidates.is_empty() {
             return Ok(candidates.into_garbage());

@@ -218,8 +218,9 @@ impl Pond {
     /// checkpoint. Returns how many files there were, and how many there are.
     ///
     /// # Errors
-    /// `Corrupt`, `Io`.
+    /// `Corrupt`, `Io`; `Refused` by a policy that is read-only.
     pub async fn compact(&self) -> Result<(usize, usize)> {
+        self.policy().check_write("the oplog")?;
         let compacted = self
             .rearrange(async |oplog, table| {
                 let before = table.files.len();

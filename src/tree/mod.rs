@@ -34,6 +34,7 @@ use crate::factory::{CreateContext, FactoryRegistry};
 use crate::format::OpenTables;
 use crate::node::{Directory, lookup, not_found};
 use crate::path::PondPath;
+use crate::policy::Policy;
 use crate::pond::{At, LogEntry, Pond};
 use crate::snapshot::{Located, Snapshot};
 use crate::transaction::read_only;
@@ -161,7 +162,7 @@ impl Tree {
             Some(dir) => Cache::at(dir.join("cache")),
             None => Cache::none(),
         };
-        let create = CreateContext { base_dir: None, pond_dir };
+        let create = CreateContext { base_dir: None, pond_dir, policy: pond.policy().clone() };
         Self {
             pond,
             factories: FactoryRegistry::default(),
@@ -186,6 +187,11 @@ impl Tree {
     /// Returns the pond.
     pub fn pond(&self) -> &Pond {
         &self.pond
+    }
+
+    /// Returns what the tree may be used for: the policy of the handle that it was made over.
+    pub fn policy(&self) -> &Policy {
+        self.pond.policy()
     }
 
     /// Returns the factories; an application adds its own there.

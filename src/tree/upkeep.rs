@@ -24,8 +24,9 @@ impl Tree {
     /// once; files that were named until now go a while later.
     ///
     /// # Errors
-    /// `Io`.
+    /// `Io`; `Refused` by a policy that is read-only.
     pub async fn sweep_cache(&self) -> Result<u64> {
+        self.policy().check_write("the cache")?;
         let snapshot = self.pond.snapshot().await?;
         let answers = self.cache.sweep(|node, version| snapshot.has_version(node, version))?;
         Ok(answers + self.cache.sweep_conversions()?)
@@ -35,8 +36,10 @@ impl Tree {
     /// the past, does not change.
     ///
     /// # Errors
-    /// `Corrupt`, `Io`; `Conflict` if a transaction is under way that does not end.
+    /// `Corrupt`, `Io`; `Conflict` if a transaction is under way that does not end; `Refused` by a policy
+    /// that is read-only.
     pub async fn maintain(&self) -> Result<Maintained> {
+        self.policy().check_write("the pond")?;
         let mut series_merged = 0;
         let snapshot = self.pond.snapshot().await?;
         let mut directories = vec![(PondPath::root(), NodeId::ROOT)];

@@ -17,6 +17,9 @@
 //!   ([`crate::path::escape_name`]).
 //! - A file cut short while it is read is an error, never fewer bytes.
 //!
+//! What a [policy](crate::policy::Policy) says of the host holds when a mount is made or altered, not
+//! when it is read: who made it could.
+//!
 //! What other file systems are mounted inside the directory is part of it, as the host shows it.
 
 mod dir;
@@ -36,6 +39,7 @@ use crate::entry::EntryType;
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
 use crate::node::Node;
 use crate::path::{PondPath, escape_name};
+use crate::policy::Access;
 use dir::HostDirectory;
 
 /// The factory.
@@ -77,6 +81,7 @@ impl Factory for Hostmount {
         let cx = cx.clone();
         let directory = blocking(move || {
             let directory = absolute(&directory, cx.base_dir.as_deref())?;
+            cx.policy.check_host(&directory, Access::Read)?;
             check_directory(&directory)?;
             if let Some(pond) = &cx.pond_dir {
                 check_apart(&directory, pond)?;

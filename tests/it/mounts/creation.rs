@@ -19,7 +19,7 @@ async fn prepare(directory: &str, cx: &CreateContext) -> Result<String> {
 async fn a_relative_directory_becomes_absolute_or_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("data")).unwrap();
-    let shell = CreateContext { base_dir: Some(dir.path().to_owned()), pond_dir: None };
+    let shell = CreateContext { base_dir: Some(dir.path().to_owned()), ..Default::default() };
     let expected = dir.path().join("data").display().to_string();
     for given in ["data", "./data", "data/", &expected] {
         assert_eq!(prepare(given, &shell).await.unwrap(), expected);
@@ -34,7 +34,7 @@ async fn what_is_no_directory_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("sensors")).unwrap();
     std::fs::write(dir.path().join("file"), "x").unwrap();
-    let cx = CreateContext { base_dir: Some(dir.path().to_owned()), pond_dir: None };
+    let cx = CreateContext { base_dir: Some(dir.path().to_owned()), ..Default::default() };
     let error = prepare("sensor", &cx).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     let near = dir.path().join("sensors").display().to_string();

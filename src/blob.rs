@@ -13,6 +13,13 @@
 //!
 //! Readers take no lock: what they read was named by a commit, and clean-up leaves that alone for a
 //! grace time.
+//!
+//! In an object store (`object`) all is the same, but that contents wait for their name on this
+//! machine, and that the locks are objects (`lease`), which end some minutes after the process that
+//! held them.
+
+mod lease;
+mod object;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -26,16 +33,17 @@ use datafusion::datasource::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
-use object_store::memory::InMemory;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStore};
 use rustix::fs::FlockOperation;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
-use uuid::Uuid;
 
+use self::lease::Lease;
+use self::object::Objects;
 use crate::entry::INLINE_BYTES_MAX;
 use crate::error::{Error, ErrorKind, Result};
+use crate::location::Remote;
 use crate::store::{Durability, Staged, copy_in_kernel, create_dirs, keep, list_dir};
 
 /// Bytes read from or handed to a file at once.
@@ -50,6 +58,8 @@ const COPY_BYTES: u64 = 8 << 20;
 const HASH_BYTES: usize = 256 << 10;
 /// How long to wait between two attempts at the lock.
 const LOCK_POLL: Duration = Duration::from_millis(5);
+/// How long a writer to an object store waits for clean-up.
+const LEASE_WAIT: Duration = Duration::from_secs(60);
 
 /// The blobs of one pond; clones share them.
 #[derive(Debug, Clone)]
@@ -65,10 +75,7 @@ enum Place {
         root: object_store::path::Path,
         durability: Durability,
     },
-    Memory {
-        store: Arc<InMemory>,
-        url: ObjectStoreUrl,
-    },
+    Objects(Objects),
 }
 
 /// Contents that are stored: in a blob, or, if `content` is given, still to be put into their row.
@@ -100,14 +107,43 @@ pub struct BlobFile {
 /// Keeps clean-up away from blobs that no commit names yet; dropped after the commit.
 #[derive(Debug)]
 pub struct Pin {
-    /// The locked directory; none in memory, where nothing cleans up.
-    _lock: Option<File>,
+    /// The locked directory.
+    lock: Option<File>,
+    /// What stands for it in an object store. In memory, where nothing cleans up, there is neither.
+    lease: Option<Lease>,
+}
+
+impl Pin {
+    /// Tells whether it still keeps clean-up away.
+    ///
+    /// # Errors
+    /// `Io` if the object store could not be reached for too long.
+    pub fn check(&self) -> Result<()> {
+        self.lease.as_ref().map_or(Ok(()), Lease::check)
+    }
+
+    /// Lets clean-up through; so does dropping it, which in an object store may take minutes.
+    pub async fn release(self) {
+        if let Some(lease) = self.lease {
+            lease.release().await;
+        }
+    }
 }
 
 /// The right to delete blobs: nobody is between writing one and committing it.
 #[derive(Debug)]
 pub struct Lock {
     _lock: Option<File>,
+    lease: Option<Lease>,
+}
+
+impl Lock {
+    /// Lets writers through; so does dropping it, which in an object store may take minutes.
+    pub async fn release(self) {
+        if let Some(lease) = self.lease {
+            lease.release().await;
+        }
+    }
 }
 
 impl Blobs {
@@ -123,9 +159,16 @@ impl Blobs {
 
     /// Blobs in memory, gone with the last handle.
     pub fn memory() -> Self {
-        let url = ObjectStoreUrl::parse(format!("pond://{}", Uuid::new_v4().simple()))
-            .expect("a scheme and a name");
-        Self { place: Arc::new(Place::Memory { store: Arc::new(InMemory::new()), url }) }
+        Self { place: Arc::new(Place::Objects(Objects::memory())) }
+    }
+
+    /// The blobs of the pond at `remote`; new ones are spooled in `spool`, a directory that is made on
+    /// first use.
+    ///
+    /// # Errors
+    /// `Invalid` if the URL cannot be one of the engine's.
+    pub fn remote(remote: &Remote, spool: PathBuf) -> Result<Self> {
+        Ok(Self { place: Arc::new(Place::Objects(Objects::remote(remote, spool)?)) })
     }
 
     /// Keeps clean-up away until it is dropped.
@@ -140,13 +183,19 @@ impl Blobs {
                 let lock = open_dir(dir, durability).await?;
                 loop {
                     if try_lock(&lock, FlockOperation::NonBlockingLockShared)? {
-                        return Ok(Pin { _lock: Some(lock) });
+                        return Ok(Pin { lock: Some(lock), lease: None });
                     }
                     // Clean-up holds it for as long as it takes to delete.
                     tokio::time::sleep(LOCK_POLL).await;
                 }
             }
-            Place::Memory { .. } => Ok(Pin { _lock: None }),
+            Place::Objects(objects) => {
+                let lease = match &objects.pins {
+                    Some(pins) => Some(Lease::shared(&objects.store, pins, LEASE_WAIT).await?),
+                    None => None,
+                };
+                Ok(Pin { lock: None, lease })
+            }
         }
     }
 
@@ -155,8 +204,15 @@ impl Blobs {
     /// # Errors
     /// `Conflict` if one still does; `Io`.
     pub async fn lock(&self, wait: Duration) -> Result<Lock> {
-        let Place::Local { dir, durability, .. } = &*self.place else {
-            return Ok(Lock { _lock: None });
+        let (dir, durability) = match &*self.place {
+            Place::Local { dir, durability, .. } => (dir, durability),
+            Place::Objects(objects) => {
+                let lease = match &objects.pins {
+                    Some(pins) => Some(Lease::exclusive(&objects.store, pins, wait).await?),
+                    None => None,
+                };
+                return Ok(Lock { _lock: None, lease });
+            }
         };
         let lock = open_dir(dir.clone(), *durability).await?;
         let until = tokio::time::Instant::now() + wait;
@@ -170,7 +226,7 @@ impl Blobs {
             }
             tokio::time::sleep(LOCK_POLL).await;
         }
-        Ok(Lock { _lock: Some(lock) })
+        Ok(Lock { _lock: Some(lock), lease: None })
     }
 
     /// Begins to store contents. The caller holds a [`Pin`].
@@ -199,13 +255,13 @@ impl Blobs {
     pub fn url(&self) -> ObjectStoreUrl {
         match &*self.place {
             Place::Local { .. } => ObjectStoreUrl::local_filesystem(),
-            Place::Memory { url, .. } => url.clone(),
+            Place::Objects(objects) => objects.url.clone(),
         }
     }
 
     /// Makes that store known to an engine, unless it is the engine's own.
     pub fn register(&self, runtime: &RuntimeEnv) {
-        if let Place::Memory { store, url } = &*self.place {
+        if let Place::Objects(Objects { store, url, .. }) = &*self.place {
             runtime.register_object_store(url.as_ref(), store.clone());
         }
     }
@@ -214,7 +270,7 @@ impl Blobs {
     pub fn store(&self) -> Arc<dyn ObjectStore> {
         match &*self.place {
             Place::Local { .. } => Arc::new(LocalFileSystem::new()),
-            Place::Memory { store, .. } => store.clone(),
+            Place::Objects(objects) => objects.store.clone(),
         }
     }
 
@@ -224,7 +280,7 @@ impl Blobs {
             Place::Local { root, .. } => {
                 root.clone().join(sha256.get(..2).unwrap_or_default()).join(sha256)
             }
-            Place::Memory { .. } => object_store::path::Path::from(sha256),
+            Place::Objects(objects) => return objects.object(sha256, size),
         };
         ObjectMeta {
             location,
@@ -236,11 +292,11 @@ impl Blobs {
         }
     }
 
-    /// Returns the file that holds a blob; `None` in memory.
+    /// Returns the file that holds a blob; `None` if it is in no file.
     pub fn path_of(&self, sha256: &str) -> Option<PathBuf> {
         match &*self.place {
             Place::Local { dir, .. } => Some(blob_path(dir, sha256)),
-            Place::Memory { .. } => None,
+            Place::Objects(_) => None,
         }
     }
 
@@ -256,12 +312,7 @@ impl Blobs {
                     spawn_blocking(move || open_blob(&path, size)).await.map_err(joined)??;
                 Ok(read_file(file))
             }
-            Place::Memory { store, .. } => {
-                let bytes = async { store.get(&sha256.into()).await?.bytes().await }
-                    .await
-                    .map_err(|error| Error::corrupt(format!("blob {sha256}")).with_source(error))?;
-                Ok(stream::once(async { Ok(bytes) }).boxed())
-            }
+            Place::Objects(objects) => objects.read(sha256, size).await,
         }
     }
 
@@ -283,11 +334,22 @@ impl Blobs {
             .with_hint("restore the file from a backup"))
     }
 
-    /// Lists the files that are there, in no order; none in memory.
+    /// Lists what is there, in no order; nothing in memory.
     ///
     /// # Errors
     /// `Io`.
-    pub fn list(&self) -> Result<Vec<BlobFile>> {
+    pub async fn list(&self) -> Result<Vec<BlobFile>> {
+        match &*self.place {
+            Place::Local { .. } => self.list_files(),
+            Place::Objects(objects) => objects.list().await,
+        }
+    }
+
+    /// Lists the files that are there, in no order; none if they are in no directory.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn list_files(&self) -> Result<Vec<BlobFile>> {
         let Place::Local { dir, .. } = &*self.place else { return Ok(Vec::new()) };
         let mut files = Vec::new();
         let mut waiting = vec![dir.clone()];
@@ -314,13 +376,13 @@ impl Blobs {
     /// Deletes blobs that a transaction made and that it will not commit after all, unless others
     /// have put the same contents meanwhile, or are about to. What cannot be deleted is left to
     /// clean-up.
-    pub fn discard(&self, pin: Pin, created: &[BlobFile]) {
-        let Pin { _lock: Some(lock) } = pin else { return };
+    pub fn discard(&self, pin: &Pin, created: &[BlobFile]) {
+        let Some(lock) = &pin.lock else { return };
         if created.is_empty() {
             return;
         }
         // Exclusive in place of shared: fails if anybody else holds a pin.
-        if !matches!(try_lock(&lock, FlockOperation::NonBlockingLockExclusive), Ok(true)) {
+        if !matches!(try_lock(lock, FlockOperation::NonBlockingLockExclusive), Ok(true)) {
             return;
         }
         for file in created {
@@ -337,7 +399,14 @@ impl Blobs {
     ///
     /// # Errors
     /// `Io`.
-    pub fn delete(&self, _lock: &Lock, file: &BlobFile) -> Result<()> {
+    pub async fn delete(&self, lock: &Lock, file: &BlobFile) -> Result<()> {
+        if let Place::Objects(objects) = &*self.place {
+            lock.lease.as_ref().map_or(Ok(()), Lease::check)?;
+            return match &file.sha256 {
+                Some(sha256) => objects.delete(sha256).await,
+                None => Ok(()),
+            };
+        }
         match std::fs::remove_file(&file.path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(Error::io(file.path.display(), error))
@@ -386,7 +455,7 @@ impl Blobs {
         }
     }
 
-    /// Opens the file that holds a blob; `None` in memory.
+    /// Opens the file that holds a blob; `None` if it is in no file.
     ///
     /// # Errors
     /// `Corrupt` if it is missing or has not this size; `Io`.
@@ -408,13 +477,18 @@ impl Blobs {
                 .await
                 .map_err(joined)?
             }
-            Place::Memory { store, .. } => {
-                store
-                    .put(&sha256.into(), bytes.into())
-                    .await
-                    .map_err(|error| Error::corrupt(format!("blob {sha256}")).with_source(error))?;
+            Place::Objects(objects) => {
+                objects.publish_bytes(sha256, bytes).await?;
                 Ok(None)
             }
+        }
+    }
+
+    /// Returns where contents wait for their name: a directory, and what makes them durable there.
+    fn staging(&self) -> Option<(&Path, Durability)> {
+        match &*self.place {
+            Place::Local { dir, durability, .. } => Some((dir, *durability)),
+            Place::Objects(objects) => Some((objects.spool.as_deref()?, Durability::Process)),
         }
     }
 }
@@ -450,9 +524,9 @@ impl BlobWriter {
         }
         self.held.extend_from_slice(&chunk);
         if self.held.len() > INLINE_BYTES_MAX
-            && let Place::Local { dir, durability, .. } = &*self.blobs.place
+            && let Some((dir, durability)) = self.blobs.staging()
         {
-            let pipeline = Pipeline::start(dir.clone(), *durability);
+            let pipeline = Pipeline::start(dir.to_owned(), durability);
             let sent = pipeline.send(Bytes::from(std::mem::take(&mut self.held))).await;
             self.pipeline = Some(pipeline);
             if !sent {
@@ -480,8 +554,15 @@ impl BlobWriter {
             drop((to_hash, to_write));
             let staged = written.await.map_err(joined)??;
             let sha256 = hashed.await.map_err(joined)?;
-            let Place::Local { dir, .. } = &*self.blobs.place else {
-                unreachable!("only files have a pipeline")
+            let dir = match &*self.blobs.place {
+                Place::Local { dir, .. } => dir,
+                Place::Objects(objects) => {
+                    let mut staged = staged;
+                    let file = staged.file().try_clone();
+                    let file = file.map_err(|error| Error::io("the spooled contents", error))?;
+                    objects.publish_file(&sha256, file, self.size).await?;
+                    return Ok(Stored { sha256, size, content: None, created: None });
+                }
             };
             let (dir, name, size_bytes) = (dir.clone(), sha256.clone(), self.size);
             let created = spawn_blocking(move || publish(&dir, staged, &name, size_bytes))

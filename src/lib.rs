@@ -12,7 +12,7 @@
 //! | layer | modules | what they know |
 //! |---|---|---|
 //! | words | [`error`], [`path`], [`glob`], [`entry`], [`policy`] | nothing else |
-//! | storage | [`store`], [`blob`], [`index`], [`oplog`] | bytes that last; rows in a Delta table |
+//! | storage | [`store`], [`location`], [`blob`], [`index`], [`oplog`] | bytes that last; rows in a Delta table |
 //! | file system | [`snapshot`], [`transaction`], [`pond`], [`keep`] | the tree at one transaction; how it changes; housekeeping |
 //! | nodes | [`mod@format`], [`node`], [`cache`] | what a directory, a file, a table is |
 //! | language | [`sql`] | texts to statements |
@@ -139,6 +139,7 @@ pub mod policy;
 // storage
 pub mod blob;
 pub mod index;
+pub mod location;
 pub mod oplog;
 pub mod store;
 // file system

@@ -4,6 +4,9 @@
 //! knows; if another writer has that version, its rows are read, the transaction is rebased (or told
 //! `Conflict`) and written again. Commits of one process queue for the handle's lock; those of others
 //! race for the log file's name.
+//!
+//! A pond in an object store is the same in other stores; its cache is on this machine, in a directory
+//! for each identity of a pond that was seen at the URL.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -21,6 +24,7 @@ use crate::blob::Blobs;
 use crate::entry::{NodeId, OplogEntry, now_micros};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keep::Upkeep;
+use crate::location::{Location, Remote};
 use crate::namespace::Namespace;
 use crate::oplog::{Next, Oplog, Scan, TableState, Written};
 use crate::path::PondPath;
@@ -41,6 +45,9 @@ const PAST_AGE_MAX: Duration = Duration::from_secs(60);
 /// Longest wait between two attempts.
 const BACKOFF_MAX: Duration = Duration::from_millis(20);
 
+/// Where the folded namespace is in the cache.
+const NAMESPACE: &str = "namespace";
+
 /// How a pond is opened.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PondOptions {
@@ -58,7 +65,8 @@ pub struct Pond {
 
 #[derive(Debug)]
 struct Inner {
-    dir: Option<PathBuf>,
+    location: Option<Location>,
+    cache_dir: Option<PathBuf>,
     oplog: Oplog,
     blobs: Blobs,
     state: Mutex<State>,
@@ -138,11 +146,18 @@ impl LogEntry {
 }
 
 impl Pond {
-    /// Makes a new pond in `dir`, which may exist if it holds no pond.
+    /// Makes a new pond at `location`; a directory may exist if it holds no pond.
     ///
     /// # Errors
     /// `AlreadyExists` if there is one; `Io`.
-    pub async fn init(dir: &Path, options: PondOptions) -> Result<Self> {
+    pub async fn init(location: impl Into<Location>, options: PondOptions) -> Result<Self> {
+        match location.into() {
+            Location::Local(dir) => Self::init_local(&dir, options).await,
+            Location::Remote(remote) => Self::init_remote(remote).await,
+        }
+    }
+
+    async fn init_local(dir: &Path, options: PondOptions) -> Result<Self> {
         let failed = |error| Error::io(format!("'{}'", dir.display()), error);
         let oplog_dir = std::path::absolute(dir).map_err(failed)?.join("oplog");
         if holds_files(&oplog_dir)? && !holds_files(&oplog_dir.join("_delta_log"))? {
@@ -155,24 +170,46 @@ impl Pond {
         crate::store::create_dirs(&oplog_dir, options.durability).map_err(failed)?;
         let dir = dir.canonicalize().map_err(failed)?;
         let (oplog, blobs) = local_stores(&dir, options)?;
-        let table = oplog.create().await.map_err(|error| match error.kind() {
-            ErrorKind::AlreadyExists => Error::new(
-                ErrorKind::AlreadyExists,
-                format!("'{}' already holds a pond", dir.display()),
-            ),
-            _ => error,
-        })?;
-        let mut namespace = Namespace::new(dir.join("cache/namespace"));
-        let _ = namespace.save(&table, &Snapshot::default());
-        let state = State { table, snapshot: Arc::default(), namespace: Some(namespace) };
-        Ok(Self::new(Some(dir), oplog, blobs, state))
+        let table = oplog.create().await.map_err(|error| taken(error, &dir.display()))?;
+        let cache_dir = dir.join("cache");
+        Ok(Self::made(dir.into(), Some(cache_dir), oplog, blobs, table))
     }
 
-    /// Opens the pond in `dir`.
+    async fn init_remote(remote: Remote) -> Result<Self> {
+        let (oplog, blobs) = remote_stores(&remote)?;
+        let table = oplog.create().await.map_err(|error| taken(error, remote.url()))?;
+        let cache_dir = cache_of(&remote, &table)?;
+        Ok(Self::made(remote.into(), cache_dir, oplog, blobs, table))
+    }
+
+    /// Returns a pond that was made just now.
+    fn made(
+        location: Location,
+        cache_dir: Option<PathBuf>,
+        oplog: Oplog,
+        blobs: Blobs,
+        table: TableState,
+    ) -> Self {
+        let mut namespace = cache_dir.as_ref().map(|dir| Namespace::new(dir.join(NAMESPACE)));
+        if let Some(namespace) = &mut namespace {
+            let _ = namespace.save(&table, &Snapshot::default());
+        }
+        let state = State { table, snapshot: Arc::default(), namespace };
+        Self::new(Some(location), cache_dir, oplog, blobs, state)
+    }
+
+    /// Opens the pond at `location`.
     ///
     /// # Errors
     /// `NotFound` if there is none; `Corrupt` if it cannot be read.
-    pub async fn open(dir: &Path, options: PondOptions) -> Result<Self> {
+    pub async fn open(location: impl Into<Location>, options: PondOptions) -> Result<Self> {
+        match location.into() {
+            Location::Local(dir) => Self::open_local(&dir, options).await,
+            Location::Remote(remote) => Self::open_remote(remote).await,
+        }
+    }
+
+    async fn open_local(dir: &Path, options: PondOptions) -> Result<Self> {
         if !holds_files(&dir.join("oplog/_delta_log"))? {
             if holds_files(&dir.join("oplog"))? {
                 return Err(Error::corrupt(format!(
@@ -188,23 +225,47 @@ impl Pond {
         let dir =
             dir.canonicalize().map_err(|error| Error::io(format!("'{}'", dir.display()), error))?;
         let (oplog, blobs) = local_stores(&dir, options)?;
-        let mut namespace = Namespace::new(dir.join("cache/namespace"));
-        // Another process may replace the layers between their names and their opening.
-        let cached = match namespace.load().or_else(|| namespace.load()) {
-            Some((table, snapshot)) if oplog.is_current(&table).await? => Some((table, snapshot)),
-            _ => None,
-        };
-        let (state, from_cache) = match cached {
+        let cache_dir = dir.join("cache");
+        let mut namespace = Namespace::new(cache_dir.join(NAMESPACE));
+        let (state, from_cache) = match load_cached(&mut namespace) {
             Some((table, snapshot)) => {
                 (State { table, snapshot: Arc::new(snapshot), namespace: Some(namespace) }, true)
             }
             None => (load(&oplog, Some(namespace.forget())).await?, false),
         };
-        let pond = Self::new(Some(dir), oplog, blobs, state);
-        let mut state = pond.inner.state.lock().await;
-        pond.catch_up(&mut state, from_cache).await?;
-        drop(state);
+        let pond = Self::new(Some(dir.into()), Some(cache_dir), oplog, blobs, state);
+        pond.catch_up(&mut *pond.inner.state.lock().await, from_cache).await?;
         Ok(pond)
+    }
+
+    async fn open_remote(remote: Remote) -> Result<Self> {
+        let (oplog, blobs) = remote_stores(&remote)?;
+        for cache_dir in remote.caches().map_or_else(Vec::new, |caches| identities(&caches)) {
+            let mut namespace = Namespace::new(cache_dir.join(NAMESPACE));
+            let Some((table, snapshot)) = load_cached(&mut namespace) else { continue };
+            let next = oplog.next(&table).await?;
+            if matches!(next, Next::Stale) {
+                continue;
+            }
+            let state = State { table, snapshot: Arc::new(snapshot), namespace: Some(namespace) };
+            let (cache_dir, location) = (Some(cache_dir), Some(remote.into()));
+            let pond = Self::new(location, cache_dir, oplog, blobs, state);
+            if let Next::Commit(commit) = next {
+                let mut state = pond.inner.state.lock().await;
+                state.learn(&commit, true)?;
+                pond.catch_up(&mut state, true).await?;
+            }
+            return Ok(pond);
+        }
+        let mut state = load(&oplog, None).await.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Error::not_found(format!("no pond at '{}'", remote.url()))
+                .with_hint(format!("make one: pond init {}", remote.url())),
+            _ => error,
+        })?;
+        let cache_dir = cache_of(&remote, &state.table)?;
+        state.namespace = cache_dir.as_ref().map(|dir| Namespace::new(dir.join(NAMESPACE)));
+        state.save();
+        Ok(Self::new(Some(remote.into()), cache_dir, oplog, blobs, state))
     }
 
     /// Opens the pond whose table is `oplog`, wherever it is kept, with its large files in `blobs`.
@@ -215,7 +276,7 @@ impl Pond {
     /// `NotFound` if there is no table; `Corrupt` if it cannot be read.
     pub async fn over(oplog: Oplog, blobs: Blobs) -> Result<Self> {
         let state = load(&oplog, None).await?;
-        Ok(Self::new(None, oplog, blobs, state))
+        Ok(Self::new(None, None, oplog, blobs, state))
     }
 
     /// Makes an empty pond in memory, which is gone with its last handle.
@@ -225,12 +286,18 @@ impl Pond {
         let oplog = Oplog::new(store.clone(), store, &url);
         let table = oplog.create().await?;
         let state = State { table, snapshot: Arc::default(), namespace: None };
-        Ok(Self::new(None, oplog, Blobs::memory(), state))
+        Ok(Self::new(None, None, oplog, Blobs::memory(), state))
     }
 
-    fn new(dir: Option<PathBuf>, oplog: Oplog, blobs: Blobs, state: State) -> Self {
+    fn new(
+        location: Option<Location>,
+        cache_dir: Option<PathBuf>,
+        oplog: Oplog,
+        blobs: Blobs,
+        state: State,
+    ) -> Self {
         let (state, past) = (Mutex::new(state), Mutex::default());
-        let inner = Arc::new(Inner { dir, oplog, blobs, state, past });
+        let inner = Arc::new(Inner { location, cache_dir, oplog, blobs, state, past });
         Self { inner, policy: Arc::default() }
     }
 
@@ -252,9 +319,19 @@ impl Pond {
         &self.inner.blobs
     }
 
-    /// Returns the pond's directory; `None` for one in memory.
+    /// Returns where the pond is; `None` for one in memory.
+    pub fn location(&self) -> Option<&Location> {
+        self.inner.location.as_ref()
+    }
+
+    /// Returns the pond's directory; `None` for one in memory, or in an object store.
     pub fn dir(&self) -> Option<&Path> {
-        self.inner.dir.as_deref()
+        self.location()?.dir()
+    }
+
+    /// Returns the directory of what is derived from the pond; `None` for one that has no cache.
+    pub fn cache_dir(&self) -> Option<&Path> {
+        self.inner.cache_dir.as_deref()
     }
 
     /// Returns the newest snapshot, other processes' commits included.
@@ -513,12 +590,7 @@ impl Pond {
     async fn catch_up(&self, state: &mut State, append: bool) -> Result<()> {
         loop {
             match self.inner.oplog.next(&state.table).await? {
-                Next::Commit(commit) => {
-                    state.apply(&commit)?;
-                    if append && let Some(namespace) = &state.namespace {
-                        let _ = namespace.append(&commit);
-                    }
-                }
+                Next::Commit(commit) => state.learn(&commit, append)?,
                 Next::Newest => return Ok(()),
                 Next::Stale => self.reload(state).await?,
             }
@@ -537,7 +609,7 @@ impl Pond {
             return;
         }
         let maintained = self.inner.oplog.maintain(&mut state.table).await;
-        Upkeep::Oplog.remember(self.dir(), maintained.err().as_ref());
+        Upkeep::Oplog.remember(self.cache_dir(), maintained.err().as_ref());
         state.save();
     }
 }
@@ -548,6 +620,15 @@ impl State {
         if !commit.rows.is_empty() {
             let snapshot = Arc::make_mut(&mut self.snapshot);
             commit.rows.iter().try_for_each(|row| snapshot.apply(row))?;
+        }
+        Ok(())
+    }
+
+    /// Applies a commit of others. With `append`, the cache learns of it, too.
+    fn learn(&mut self, commit: &crate::oplog::Commit, append: bool) -> Result<()> {
+        self.apply(commit)?;
+        if append && let Some(namespace) = &self.namespace {
+            let _ = namespace.append(commit);
         }
         Ok(())
     }
@@ -608,6 +689,48 @@ pub(crate) fn local_stores(dir: &Path, options: PondOptions) -> Result<(Oplog, B
     let root = Arc::new(DurableStore::new(Path::new("/"), options.durability).map_err(failed)?);
     let blobs = Blobs::local(dir.join("blobs"), options.durability)?;
     Ok((Oplog::new(store, root, &url), blobs))
+}
+
+pub(crate) fn remote_stores(remote: &Remote) -> Result<(Oplog, Blobs)> {
+    let mut url = remote.url().clone();
+    url.set_path(&format!("{}/", remote.root().clone().join("oplog")));
+    let oplog = Oplog::new(remote.below("oplog"), remote.store().clone(), &url);
+    // Spooled contents have no names, so it does not matter who shares the directory.
+    let spool = remote.caches().unwrap_or_else(std::env::temp_dir).join("spool");
+    Ok((oplog, Blobs::remote(remote, spool)?))
+}
+
+/// Reads the namespace in the cache. It is of this pond if the log says so.
+fn load_cached(namespace: &mut Namespace) -> Option<(TableState, Snapshot)> {
+    // Another process may replace the layers between their names and their opening.
+    namespace.load().or_else(|| namespace.load())
+}
+
+/// Returns the caches of the ponds that were seen at a URL.
+fn identities(caches: &Path) -> Vec<PathBuf> {
+    let Ok(found) = std::fs::read_dir(caches) else { return Vec::new() };
+    found.flatten().map(|entry| entry.path()).filter(|dir| dir.join(NAMESPACE).is_dir()).collect()
+}
+
+/// Returns the cache of the pond that is at `remote` now, and removes those of ponds that were.
+fn cache_of(remote: &Remote, table: &TableState) -> Result<Option<PathBuf>> {
+    let Some(caches) = remote.caches() else { return Ok(None) };
+    let dir = caches.join(table.id()?);
+    for before in identities(&caches).iter().filter(|before| **before != dir) {
+        // It may be in use still by whoever had the pond open: then it is removed the next time.
+        let _ = std::fs::remove_dir_all(before);
+    }
+    Ok(Some(dir))
+}
+
+/// Says that there is a pond already.
+fn taken(error: Error, place: &dyn std::fmt::Display) -> Error {
+    match error.kind() {
+        ErrorKind::AlreadyExists => {
+            Error::new(ErrorKind::AlreadyExists, format!("'{place}' already holds a pond"))
+        }
+        _ => error,
+    }
 }
 
 fn first_txn(table: &TableState) -> i64 {

@@ -328,7 +328,7 @@ impl Cache {
             }
             let _ = std::fs::remove_file(dir.join(format!("{key}.json")));
         }
-        for BlobFile { sha256, path, modified, size_bytes } in files.list()? {
+        for BlobFile { sha256, path, modified, size_bytes } in files.list_files()? {
             let is_named = sha256.is_some_and(|sha256| named.contains(&sha256));
             if !is_named && age(modified) > FILES_GRACE {
                 freed += size_bytes;

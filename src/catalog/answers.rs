@@ -128,7 +128,7 @@ impl Binding {
         if self.kept(file).is_some_and(|ready| ready.answer.txn > file.cx.snapshot.txn()) {
             return Ok(live);
         }
-        let dir = self.tree.pond().dir();
+        let dir = self.tree.pond().cache_dir();
         match self.make(file, &key, &live, Some(interval)).await {
             Ok(ready) => {
                 Upkeep::Answers.remember(dir, None);

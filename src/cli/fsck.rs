@@ -26,11 +26,11 @@ pub struct Fsck {}
 impl Fsck {
     pub fn run(self, shell: &Shell) -> Outcome {
         let findings = query(async {
-            let dir = shell.require_dir()?;
+            let location = shell.require_location()?;
             let mut findings = Vec::new();
             let checked = match shell.format()? {
                 Some(_) => {
-                    let checked = check(&dir, |error| findings.push(error.to_string())).await?;
+                    let checked = check(location, |error| findings.push(error.to_string())).await?;
                     print_rows(shell, &findings, |findings| {
                         let column: ArrayRef = Arc::new(StringArray::from(findings.to_vec()));
                         Ok(RecordBatch::try_from_iter([("finding", column)])?)
@@ -41,7 +41,7 @@ impl Fsck {
                 None => {
                     let mut out = shell.stdout()?;
                     let mut written = Ok(());
-                    let checked = check(&dir, |error| {
+                    let checked = check(location, |error| {
                         let line = escape_controls(&error.to_string());
                         if written.is_ok() {
                             written = writeln!(out, "{line}").and_then(|()| out.flush());

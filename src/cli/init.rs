@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use pond::pond::Pond;
 
-use super::{Outcome, Shell, note, serve};
+use super::{Outcome, Shell, location_of, note, serve};
 
 /// Where a pond is made, and looked for, when none is named.
 pub const POND_DIR: &str = ".pond";
@@ -13,21 +13,23 @@ pub const POND_DIR: &str = ".pond";
 /// Make an empty pond
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  pond init ./mypond")]
+  pond init ./mypond
+  pond init s3://bucket/mypond")]
 pub struct Init {
-    /// Its directory; by default the one named by --pond or $POND, or else `.pond` here
-    dir: Option<PathBuf>,
+    /// Its directory or URL; by default the one named by --pond or $POND, or else `.pond` here
+    place: Option<PathBuf>,
 }
 
 impl Init {
     pub fn run(self, shell: &Shell) -> Outcome {
-        let dir = match (&self.dir, shell.named_dir()) {
-            (Some(dir), _) => dir.as_path(),
-            (None, Some(dir)) => dir,
+        let place = match (&self.place, shell.named()) {
+            (Some(place), _) => place.as_path(),
+            (None, Some(place)) => place,
             (None, None) => POND_DIR.as_ref(),
         };
-        serve(Pond::init(dir, shell.pond_options()))?;
-        note(&format!("made a pond in '{}'", dir.display()));
+        let location = location_of(place)?;
+        serve(Pond::init(location.clone(), shell.pond_options()))?;
+        note(&format!("made a pond in '{location}'"));
         Ok(0)
     }
 }

@@ -59,6 +59,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream;
 use pond::keep::parse_size;
+use pond::location::Location;
 use pond::oplog::delta_version;
 use pond::output::{self, Format, Picture, Style, Terminal};
 use pond::path::PondPath;
@@ -133,8 +134,9 @@ static VERSIONS: LazyLock<String> = LazyLock::new(|| {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub struct Options {
-    /// The pond's directory [default: $POND, or the nearest `.pond` here or above]
-    #[arg(long, value_name = "DIR", global = true)]
+    /// The pond: its directory, or its URL, as s3://BUCKET/PREFIX [default: $POND, or the nearest
+    /// `.pond` here or above]
+    #[arg(long, value_name = "PLACE", global = true)]
     pond: Option<PathBuf>,
 
     /// How rows are written: table, csv, tsv, json, ndjson (one object a line), markdown, line, html,
@@ -516,24 +518,24 @@ impl Shell {
     /// # Errors
     /// `NotFound` if none is named and none is near.
     pub async fn open(&self) -> Result<Tree> {
-        self.open_dir(&self.require_dir()?).await
+        self.open_at(self.require_location()?).await
     }
 
-    async fn open_dir(&self, dir: &Path) -> Result<Tree> {
-        let pond = Pond::open(dir, self.pond_options()).await?;
+    async fn open_at(&self, location: Location) -> Result<Tree> {
+        let pond = Pond::open(location.clone(), self.pond_options()).await?;
         if self.options.verbose {
             let txn = pond.snapshot().await?.txn();
-            detail(&format!("the pond in '{}' is at transaction {txn}", dir.display()));
+            detail(&format!("the pond in '{location}' is at transaction {txn}"));
         }
         self.tree(pond)
     }
 
-    /// Returns the pond's directory.
+    /// Returns where the pond is.
     ///
     /// # Errors
-    /// `NotFound` if none is named and none is near.
-    pub fn require_dir(&self) -> Result<PathBuf> {
-        self.pond_dir()?.ok_or_else(|| {
+    /// `NotFound` if none is named and none is near; those of [`Location::parse`].
+    pub fn require_location(&self) -> Result<Location> {
+        self.location()?.ok_or_else(|| {
             Error::not_found("no pond here or in a directory above")
                 .with_hint("make one with `pond init`, or name one with --pond DIR or $POND")
         })
@@ -549,8 +551,8 @@ impl Shell {
     }
 
     async fn open_found(&self) -> Result<Option<Tree>> {
-        let Some(dir) = self.pond_dir()? else { return Ok(None) };
-        self.open_dir(&dir).await.map(Some)
+        let Some(location) = self.location()? else { return Ok(None) };
+        self.open_at(location).await.map(Some)
     }
 
     fn tree(&self, pond: Pond) -> Result<Tree> {
@@ -562,24 +564,25 @@ impl Shell {
         Ok(tree)
     }
 
-    /// Returns the directory that `--pond` names.
+    /// Returns what `--pond` names.
     pub fn named_by_option(&self) -> Option<&Path> {
-        let dir = self.named_dir()?;
+        let dir = self.named()?;
         let variable = std::env::var_os("POND").filter(|value| !value.is_empty());
         (variable.as_deref() != Some(dir.as_os_str())).then_some(dir)
     }
 
-    /// Returns the directory of the pond that was named, by option or environment.
-    pub fn named_dir(&self) -> Option<&Path> {
+    /// Returns the directory or the URL of the pond that was named, by option or environment.
+    pub fn named(&self) -> Option<&Path> {
         self.options.pond.as_deref()
     }
 
-    fn pond_dir(&self) -> Result<Option<PathBuf>> {
-        if let Some(dir) = self.named_dir() {
-            return Ok(Some(dir.to_owned()));
+    fn location(&self) -> Result<Option<Location>> {
+        if let Some(place) = self.named() {
+            return location_of(place).map(Some);
         }
         let here = working_dir()?;
-        Ok(here.ancestors().map(|dir| dir.join(init::POND_DIR)).find(|dir| dir.is_dir()))
+        let near = here.ancestors().map(|dir| dir.join(init::POND_DIR)).find(|dir| dir.is_dir());
+        Ok(near.map(Location::Local))
     }
 
     /// Returns how ponds are opened and made.
@@ -691,6 +694,18 @@ impl Shell {
             let path = self.options.output.as_deref().unwrap_or(Path::new(""));
             note(&format!("'{}' is left as it was", path.display()));
         }
+    }
+}
+
+/// Returns what a directory or a URL given at the shell names.
+///
+/// # Errors
+/// Those of [`Location::parse`].
+pub fn location_of(place: &Path) -> Result<Location> {
+    match place.to_str() {
+        Some(text) => Location::parse(text),
+        // No URL has such a name.
+        None => Ok(place.into()),
     }
 }
 

@@ -14,7 +14,6 @@
 //! hashed by as many threads as there are processors.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use futures::{StreamExt, TryStreamExt};
 use tokio::runtime::Handle;
@@ -25,8 +24,9 @@ use super::{Hash, Merged, parse_hash};
 use crate::blob::{BlobFile, Blobs, sha256};
 use crate::entry::{EntryType, NodeId, OplogEntry};
 use crate::error::{Error, Result};
+use crate::location::Location;
 use crate::oplog::{DataFile, Oplog, Scan};
-use crate::pond::{PondOptions, local_stores};
+use crate::pond::{PondOptions, local_stores, remote_stores};
 
 /// What was looked at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -41,15 +41,20 @@ pub struct Checked {
     pub blob_bytes: u64,
 }
 
-/// Checks the pond in `dir`, also one that cannot be opened. `found` is told of each thing that is
+/// Checks the pond at `location`, also one that cannot be opened. `found` is told of each thing that is
 /// wrong: an error that names the file or the node.
 ///
 /// # Errors
 /// `NotFound` if there is no pond; `Io` if something cannot be listed.
-pub async fn check(dir: &Path, mut found: impl FnMut(Error)) -> Result<Checked> {
-    let dir =
-        dir.canonicalize().map_err(|error| Error::io(format!("'{}'", dir.display()), error))?;
-    let (oplog, blobs) = local_stores(&dir, PondOptions::default())?;
+pub async fn check(location: impl Into<Location>, mut found: impl FnMut(Error)) -> Result<Checked> {
+    let (oplog, blobs) = match location.into() {
+        Location::Local(dir) => {
+            let failed = |error| Error::io(format!("'{}'", dir.display()), error);
+            let dir = dir.canonicalize().map_err(failed)?;
+            local_stores(&dir, PondOptions::default())?
+        }
+        Location::Remote(remote) => remote_stores(&remote)?,
+    };
     let mut rows = Rows::default();
     // Without the log nothing says which rows there are; blobs say themselves what they are.
     if let Some((table, whole)) = oplog.check(&mut found).await? {
@@ -204,7 +209,7 @@ async fn check_blobs(
 ) -> Result<()> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     // A blob is there before the row that names it, so none that is needed can come later.
-    let mut verified = futures::stream::iter(blobs.list()?)
+    let mut verified = futures::stream::iter(blobs.list().await?)
         .map(|file| async { (verify(blobs.clone(), &file).await, file) })
         .buffer_unordered(threads);
     while let Some((verified, file)) = verified.next().await {

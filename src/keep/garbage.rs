@@ -107,9 +107,9 @@ impl Pond {
         let since = Scan::txns(candidates.txn + 1..=i64::MAX);
         candidates.drop_needed(self, &table, since, &Merged::default(), 0).await?;
         for blob in candidates.blobs.values().chain(&candidates.staged) {
-            self.blobs().delete(&lock, blob)?;
+            self.blobs().delete(&lock, blob).await?;
         }
-        drop(lock);
+        lock.release().await;
         for file in &candidates.others {
             remove(&file.path)?;
         }
@@ -119,7 +119,7 @@ impl Pond {
     /// Returns what nothing needs at the moment.
     pub(super) async fn find_garbage(&self, grace: Grace) -> Result<Candidates> {
         let mut candidates = Candidates::default();
-        for file in self.blobs().list()? {
+        for file in self.blobs().list().await? {
             match file.sha256.as_deref().and_then(parse_hash) {
                 Some(hash) => drop(candidates.blobs.insert(hash, file)),
                 None if is_staging(&file.path) => candidates.staged.push(file),
@@ -133,7 +133,10 @@ impl Pond {
         let merged = Merged::read(self.oplog(), &table.files).await?;
         candidates.drop_needed(self, &table, Scan::all(), &merged, time).await?;
         if let Some(dir) = self.dir() {
-            candidates.others = leftovers(dir, &table, grace.0)?;
+            candidates.others = leftovers_of_oplog(dir, &table, grace.0)?;
+        }
+        if let Some(dir) = self.cache_dir() {
+            candidates.others.extend(leftovers_of_cache(dir, grace.0)?);
         }
         Ok(candidates)
     }
@@ -179,8 +182,8 @@ impl Candidates {
     }
 }
 
-/// Returns what killed writers and finished merges left in the oplog and in the cache.
-fn leftovers(dir: &Path, table: &TableState, grace: Duration) -> Result<Vec<Garbage>> {
+/// Returns what killed writers and finished merges left in the oplog.
+fn leftovers_of_oplog(dir: &Path, table: &TableState, grace: Duration) -> Result<Vec<Garbage>> {
     let mut found = Vec::new();
     for file in files_in(&dir.join("oplog"))? {
         let name = file.path.file_name().unwrap_or_default().to_string_lossy();
@@ -195,7 +198,13 @@ fn leftovers(dir: &Path, table: &TableState, grace: Duration) -> Result<Vec<Garb
             found.push(file.garbage(GarbageKind::Staging));
         }
     }
-    let namespace = dir.join("cache/namespace");
+    Ok(found)
+}
+
+/// Returns what is no longer in use in the cache.
+fn leftovers_of_cache(dir: &Path, grace: Duration) -> Result<Vec<Garbage>> {
+    let mut found = Vec::new();
+    let namespace = dir.join("namespace");
     let in_use = Namespace::new(namespace.clone()).in_use();
     for file in files_in(&namespace)? {
         let name = file.path.file_name().unwrap_or_default().to_string_lossy();

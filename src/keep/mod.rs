@@ -68,12 +68,12 @@ impl Upkeep {
     }
 
     fn failure_path(self, dir: &Path) -> PathBuf {
-        dir.join(format!("cache/{}-failure.json", self.as_str().replace(' ', "-")))
+        dir.join(format!("{}-failure.json", self.as_str().replace(' ', "-")))
     }
 
     /// Keeps the outcome for [`Pond::status`], because a commit does not fail with it.
     ///
-    /// It is kept in the cache, so a disk that is full may lose it.
+    /// It is kept in `dir`, the cache, so a disk that is full may lose it.
     pub(crate) fn remember(self, dir: Option<&Path>, error: Option<&Error>) {
         let Some(path) = dir.map(|dir| self.failure_path(dir)) else { return };
         // Nothing depends on either.
@@ -229,7 +229,7 @@ impl Pond {
                 Ok((before, table.files.len()))
             })
             .await;
-        Upkeep::Oplog.remember(self.dir(), compacted.as_ref().err());
+        Upkeep::Oplog.remember(self.cache_dir(), compacted.as_ref().err());
         compacted
     }
 }

@@ -75,9 +75,12 @@ impl Pond {
             versions: self.count_versions().await?,
             ..Status::default()
         };
-        if let Some(dir) = self.dir() {
-            (_, status.oplog_bytes) = size_of_dir(&dir.join("oplog"))?;
-            (status.cache_files, status.cache_bytes) = size_of_dir(&dir.join("cache"))?;
+        status.oplog_bytes = match self.dir() {
+            Some(dir) => size_of_dir(&dir.join("oplog"))?.1,
+            None => self.oplog().size_bytes().await?,
+        };
+        if let Some(dir) = self.cache_dir() {
+            (status.cache_files, status.cache_bytes) = size_of_dir(dir)?;
             status.failures = last_failures(dir);
         }
         let mut live = Live::default();
@@ -87,7 +90,7 @@ impl Pond {
         let gone: HashSet<&Path> = garbage.iter().map(|file| file.path.as_path()).collect();
         status.garbage_files = garbage.len() as u64;
         status.garbage_bytes = garbage.iter().map(|file| file.size_bytes).sum();
-        for blob in self.blobs().list()? {
+        for blob in self.blobs().list().await? {
             let hash = blob.sha256.as_deref().and_then(parse_hash);
             let Some(hash) = hash.filter(|_| !gone.contains(blob.path.as_path())) else { continue };
             let (count, bytes) = if live.blobs.contains(&hash) {

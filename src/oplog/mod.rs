@@ -442,7 +442,7 @@ impl Oplog {
     }
 
     /// Whether `state` is of this table and not older than its log: one read.
-    pub async fn is_current(&self, state: &TableState) -> Result<bool> {
+    async fn is_current(&self, state: &TableState) -> Result<bool> {
         let log = self.read_log(state.version).await?;
         Ok(log.is_some_and(|log| crc32fast::hash(&log) == state.log_crc))
     }
@@ -452,10 +452,10 @@ impl Oplog {
         let version = state.version + 1;
         let Some(log) = self.read_log(version).await? else {
             // Deleted in ascending order: while ours is there, the next one is not gone but not yet.
-            return Ok(if self.has_log(state.version).await? { Next::Newest } else { Next::Stale });
+            return Ok(if self.is_current(state).await? { Next::Newest } else { Next::Stale });
         };
         // Our own still being there after that one was read, it was not written into a hole.
-        if !self.has_log(state.version).await? {
+        if !self.is_current(state).await? {
             return Ok(Next::Stale);
         }
         let mut commit = Commit {
@@ -545,10 +545,13 @@ impl Oplog {
         commit.log_crc = crc32fast::hash(&bytes);
         match self
             .log
-            .write_commit_entry(version, CommitOrBytes::LogBytes(bytes), Uuid::nil())
+            .write_commit_entry(version, CommitOrBytes::LogBytes(bytes.clone()), Uuid::nil())
             .await
         {
             Ok(()) => {}
+            // A store asks again when an answer was lost: then it is our own that is there.
+            Err(TransactionError::VersionAlreadyExists(_))
+                if self.read_log(version).await.map_err(unsure)?.as_ref() == Some(&bytes) => {}
             Err(TransactionError::VersionAlreadyExists(_)) => return Ok(Written::Lost),
             Err(error) => return Err(unsure(self.failed("writing the oplog", error))),
         }
@@ -839,6 +842,16 @@ impl Oplog {
         Ok(file)
     }
 
+    /// Returns how large all files of the table are, in bytes, those of the log included.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub async fn size_bytes(&self) -> Result<u64> {
+        let sizes = self.store.list(None).map_ok(|object| object.size);
+        let sum = sizes.try_fold(0, |sum, size| async move { Ok(sum + size) }).await;
+        sum.map_err(|error| self.failed("listing the oplog", error))
+    }
+
     async fn has_log(&self, version: u64) -> Result<bool> {
         match self.store.head(&commit_uri_from_version(Some(version))).await {
             Ok(_) => Ok(true),
@@ -936,6 +949,20 @@ impl TableState {
         match self.tombstones.iter().find(|tombstone| tombstone.path == name) {
             Some(tombstone) => now_millis() - tombstone.removed_millis > TOMBSTONE_MILLIS,
             None => age.as_millis() > ORPHAN_MILLIS as u128,
+        }
+    }
+
+    /// Returns the table's identity, which copies of a pond share.
+    ///
+    /// # Errors
+    /// `Corrupt` if the table has none that could be a name.
+    pub fn id(&self) -> Result<String> {
+        let metadata = parse_json(&self.metadata)?;
+        let id = metadata.get("id").and_then(Value::as_str).unwrap_or_default();
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        match id.len() {
+            1..=64 if id.bytes().all(is_plain) => Ok(id.to_owned()),
+            _ => Err(Error::corrupt("oplog metadata has no id")),
         }
     }
 

@@ -132,6 +132,9 @@ impl Edit {
         if self.transaction.is_empty() {
             return Ok(changes);
         }
+        if let Some(pin) = &self.pin {
+            pin.check()?;
+        }
         let transaction = self.transaction.take();
         match self.tree.pond.commit(transaction).await {
             Ok(committed) => {
@@ -140,7 +143,9 @@ impl Edit {
                     change.txn = Some(committed.txn);
                 }
                 // Clean-up need not wait for the merging.
-                self.unpin();
+                if let Some(pin) = self.unpin() {
+                    pin.release().await;
+                }
                 let mut appended = BTreeMap::<&PondPath, i64>::new();
                 for change in changes.iter().filter(|change| change.status == "appended") {
                     *appended.entry(&change.path).or_default() += 1;
@@ -156,7 +161,7 @@ impl Edit {
                     }
                     // The append is done; what could not be merged is tried again after the next.
                     let merged = Box::pin(self.tree.merge_series(path, APPEND_TARGET_ROWS)).await;
-                    Upkeep::Series.remember(self.tree.pond.dir(), merged.err().as_ref());
+                    Upkeep::Series.remember(self.tree.pond.cache_dir(), merged.err().as_ref());
                 }
                 Ok(changes)
             }
@@ -575,11 +580,11 @@ impl Edit {
     }
 
     /// Takes away what the tree does not need, and lets clean-up through.
-    fn unpin(&mut self) {
-        if let Some(pin) = self.pin.take() {
-            self.created.append(&mut self.passing);
-            self.tree.pond.blobs().discard(pin, &self.created);
-        }
+    fn unpin(&mut self) -> Option<Pin> {
+        let pin = self.pin.take()?;
+        self.created.append(&mut self.passing);
+        self.tree.pond.blobs().discard(&pin, &self.created);
+        Some(pin)
     }
 
     /// Remembers what to take away again if the edit is dropped.

@@ -158,8 +158,8 @@ impl Tree {
     /// Makes the tree of `pond` with the built-in factories.
     pub fn new(pond: Pond) -> Self {
         let pond_dir = pond.dir().map(std::path::Path::to_owned);
-        let cache = match &pond_dir {
-            Some(dir) => Cache::at(dir.join("cache")),
+        let cache = match pond.cache_dir() {
+            Some(dir) => Cache::at(dir.to_owned()),
             None => Cache::none(),
         };
         let create = CreateContext { base_dir: None, pond_dir, policy: pond.policy().clone() };

@@ -24,6 +24,7 @@ mod lineage;
 mod long;
 mod model;
 mod mounts;
+mod objects;
 mod oplog;
 mod params;
 mod power;

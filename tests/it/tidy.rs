@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The layers, from the words up to the user; a module imports from its own layer and earlier ones.
 const LAYERS: &[(&str, &[&str])] = &[
     ("words", &["error", "path", "glob", "entry", "memo", "policy"]),
-    ("storage", &["store", "oplog", "index", "blob"]),
+    ("storage", &["store", "location", "oplog", "index", "blob"]),
     ("file system", &["snapshot", "transaction", "namespace", "pond", "keep"]),
     ("nodes", &["node", "format", "cache"]),
     ("language", &["sql"]),

@@ -145,7 +145,7 @@ async fn kept(
     how: &Reading,
     key: &str,
 ) -> Result<Option<Arc<Conversion>>> {
-    let dir = cx.cache.dir().and_then(|dir| dir.parent());
+    let dir = cx.cache.dir();
     match convert(cx, text, how, key, false).await {
         Ok(conversion) => {
             if cx.cache.succeeded() {

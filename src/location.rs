@@ -20,6 +20,7 @@ use twox_hash::XxHash3_128;
 use url::Url;
 
 use crate::error::{Error, Result};
+use crate::policy::{Access, Policy};
 
 /// Where a pond is.
 #[derive(Debug, Clone)]
@@ -57,6 +58,19 @@ impl Location {
             return url.to_file_path().map(Self::Local).map_err(|()| invalid());
         }
         Remote::parse(text, &url).map(Self::Remote)
+    }
+
+    /// Refuses a place that `policy` does not allow: what is outside of the host is only where all of it
+    /// is allowed.
+    ///
+    /// # Errors
+    /// `Refused`.
+    pub fn check(&self, policy: &Policy, access: Access) -> Result<()> {
+        match self {
+            Self::Local(dir) => policy.check_host(dir, access),
+            Self::Remote(_) if policy.allows_host() => Ok(()),
+            Self::Remote(remote) => Err(policy.refuse_host(&remote.url, access)),
+        }
     }
 
     /// Returns the directory; `None` in an object store.

@@ -2,7 +2,8 @@
 //!
 //! A [`Policy`] is a plain value that a handle carries ([`crate::pond::Pond::restricted`]); whatever is
 //! made over the handle, trees, edits, sessions, obeys it. It holds for what a statement or verb names,
-//! not for the pond's own files: its directory, and its cache, which reading may fill.
+//! not for the pond's own files: its directory, its cache, which reading may fill, and what the engine
+//! spills to the system's directory for temporary files.
 //!
 //! # Invariants
 //! - One way: policies meet in [`Policy::tighten`], whose result allows what both allow. There is no
@@ -14,12 +15,16 @@
 //! Who may change links on the host while a statement runs is not kept out by this; mounts keep them
 //! out by themselves ([`crate::factory::hostmount`]).
 
+mod deadline;
+
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
+pub use deadline::within;
+pub(crate) use deadline::{Deadline, publish};
 
 /// What a handle may be used for. The default allows everything.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -173,15 +178,6 @@ impl Policy {
                 ),
         }
     }
-
-    /// Makes the error of a statement that took too long.
-    pub(crate) fn timed_out(timeout: Duration) -> Error {
-        Error::new(
-            ErrorKind::Limit,
-            format!("the statement took longer than the time limit of {timeout:?}"),
-        )
-        .with_hint("nothing was changed; --timeout, where the pond is opened, sets the limit")
-    }
 }
 
 /// Most links on the way to what is not there.
@@ -210,6 +206,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
     fn what_meets_is_what_both_allow() {

@@ -28,7 +28,7 @@ use crate::location::{Location, Remote};
 use crate::namespace::Namespace;
 use crate::oplog::{Next, Oplog, Scan, TableState, Written};
 use crate::path::PondPath;
-use crate::policy::Policy;
+use crate::policy::{self, Policy};
 use crate::snapshot::Snapshot;
 use crate::store::{Durability, DurableStore};
 use crate::transaction::Transaction;
@@ -483,7 +483,7 @@ impl Pond {
     ///
     /// # Errors
     /// `Conflict` if another transaction changed the same path first, `Refused` by a policy that is
-    /// read-only; nothing was written then.
+    /// read-only, `Limit` if the statement is late; nothing was written then.
     pub async fn commit(&self, transaction: Transaction) -> Result<Committed> {
         if !transaction.is_empty() {
             self.policy.check_write("the pond")?;
@@ -504,6 +504,7 @@ impl Pond {
                 timestamp: now_micros().max(state.table.timestamp + 1),
             };
             let rows = transaction.stamped(committed.txn, committed.timestamp);
+            policy::publish()?;
             match self.inner.oplog.write(&state.table, rows).await? {
                 Written::Done(commit) => {
                     state.apply(&commit)?;

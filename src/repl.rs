@@ -15,7 +15,7 @@ mod history;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use pond::context::PondContext;
+use pond::policy::Access;
 use pond::{Error, ErrorKind, Result};
 use rustyline::error::ReadlineError;
 use rustyline::history::DefaultHistory;
@@ -38,8 +38,7 @@ pub fn run(how: &Interactive, shell: &Shell) -> Outcome {
     let interactive = std::io::stdin().is_terminal() && results.is_terminal();
     let runtime = if interactive { engine_of_tasks()? } else { engine()? };
     let params = how.params.values()?;
-    let context =
-        PondContext::new(runtime.block_on(shell.open_or_transient())?).with_params(params.clone());
+    let context = runtime.block_on(shell.context())?.with_params(params.clone());
     let mut session = Session::new(runtime, context, results, interactive || how.keep_going);
     session.has_format = shell.format()?.is_some();
     if !interactive {
@@ -73,6 +72,9 @@ fn run_rc(session: &mut Session) {
     let Some(file) = user_dir("XDG_CONFIG_HOME", ".config").map(|dir| dir.join("rc")) else {
         return;
     };
+    if session.context.tree().policy().check_host(&file, Access::Read).is_err() {
+        return;
+    }
     let name = file.display().to_string();
     let done = match std::fs::read_to_string(&file) {
         Ok(text) => session.run_text(Some(&name), &text),
@@ -172,7 +174,7 @@ impl Terminal {
             .build();
         let mut editor = Editor::with_config(config).map_err(terminal_error)?;
         editor.set_helper(Some(Helper::new(session.context.clone(), session.handle())));
-        let history = History::open(&mut editor);
+        let history = History::open(&mut editor, session.context.tree().policy());
         Ok(Self { editor, history })
     }
 

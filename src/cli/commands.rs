@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use pond::error::did_you_mean;
 use pond::output::{self, Format};
+use pond::policy::Access;
 use pond::sql::{Statement, is_complete};
 use pond::{Error, ErrorKind, Result};
 
@@ -328,7 +329,8 @@ impl Command {
             },
             Action::Once => session.redirect(Path::new(required(spec, argument)?), true)?,
             Action::Include => {
-                let (name, text) = read_text(Path::new(required(spec, argument)?))?;
+                let file = Path::new(required(spec, argument)?);
+                let (name, text) = read_text(file, session.context.tree().policy())?;
                 session.run_file(&name, &text)?;
             }
             Action::Edit => edit(session)?,
@@ -466,6 +468,11 @@ fn watch(session: &mut Session, seconds: Option<&str>) -> Result<()> {
 fn edit(session: &mut Session) -> Result<()> {
     let set = |name| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
     let editor = set("VISUAL").or_else(|| set("EDITOR")).unwrap_or_else(|| "vi".to_owned());
+    // Where it writes is its own business.
+    let policy = session.context.tree().policy();
+    if !policy.allows_host() {
+        return Err(policy.refuse_host(&editor, Access::Read));
+    }
     let failed = |error| Error::io(format!("'{editor}'"), error);
     let file =
         tempfile::Builder::new().prefix("pond.").suffix(".sql").tempfile().map_err(failed)?;

@@ -5,7 +5,6 @@
 //! one directory concerned, as `pond ls` would list it, for a bounded time. Nobody wants to read an
 //! error there: what cannot be found out has no candidates, nor has a name that would move the cursor.
 
-use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::path::PathBuf;
@@ -213,7 +212,7 @@ fn shell() -> Result<Shell> {
     let words = std::iter::once("pond".into()).chain(pond);
     let parsed = CommandLine::try_parse_from(words);
     let options = parsed.map_err(|error| Error::invalid(error.to_string()))?.options;
-    Ok(Shell { options: options.or_environment()?, file: RefCell::default() })
+    Shell::new(options.or_environment()?)
 }
 
 /// Returns the value of an option among the words typed so far.

@@ -89,6 +89,7 @@ impl Get {
                 overwrite: self.force,
                 progress: progress.clone(),
                 engine,
+                policy: tree.policy().clone(),
             };
             let shown = progress::show(&progress);
             let exported = export.run().await?;

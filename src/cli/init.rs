@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use pond::policy::Access;
 use pond::pond::Pond;
 
 use super::{Outcome, Shell, location_of, note, serve};
@@ -28,6 +29,8 @@ impl Init {
             (None, None) => POND_DIR.as_ref(),
         };
         let location = location_of(place)?;
+        shell.policy().check_write(format_args!("'{location}'"))?;
+        location.check(shell.policy(), Access::Write)?;
         serve(Pond::init(location.clone(), shell.pond_options()))?;
         note(&format!("made a pond in '{location}'"));
         Ok(0)

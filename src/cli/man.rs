@@ -8,6 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Command, CommandFactory};
 use clap_mangen::Man;
 use pond::error::nearest;
+use pond::policy::Access;
 use pond::{Error, output};
 
 use super::report::report_usage;
@@ -36,6 +37,7 @@ impl ManPage {
         let mut command = CommandLine::command();
         command.build();
         if let Some(dir) = self.dir {
+            shell.policy().check_host(&dir, Access::Write)?;
             let failed = |error| Error::io(format!("'{}'", dir.display()), error);
             fs::create_dir_all(&dir).map_err(failed)?;
             for command in std::iter::once(&command).chain(verbs(&command)) {

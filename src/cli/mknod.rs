@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use pond::factory::Config;
+use pond::policy::{Access, Policy};
 use pond::tree::{CreateMode, NewNode};
 use pond::{Error, PondContext, Result};
 use serde_json::Value;
@@ -55,7 +56,7 @@ pub struct Mknod {
 
 impl Mknod {
     pub fn run(self, shell: &Shell) -> Outcome {
-        let text = self.file.as_deref().map(read_text).transpose()?;
+        let text = self.file.as_deref().map(|file| read_text(file, shell.policy())).transpose()?;
         let mut options = match &text {
             Some((name, text)) => Config::parse_yaml(text).map_err(|error| {
                 let place = error.place().cloned();
@@ -91,7 +92,7 @@ pub async fn create(shell: &Shell, node: NewNode, message: Message) -> Result<()
 }
 
 /// Reads a file of the host, or stdin for `-`, and returns its name for errors and its text.
-pub fn read_text(file: &Path) -> Result<(String, String)> {
+pub fn read_text(file: &Path, policy: &Policy) -> Result<(String, String)> {
     if file == Path::new("-") {
         let mut text = String::new();
         std::io::stdin()
@@ -99,6 +100,7 @@ pub fn read_text(file: &Path) -> Result<(String, String)> {
             .map_err(|error| Error::io("standard input", error))?;
         return Ok(("standard input".to_owned(), text));
     }
+    policy.check_host(file, Access::Read)?;
     let name = file.display().to_string();
     match std::fs::read_to_string(file) {
         Ok(text) => Ok((name, text)),

@@ -5,6 +5,10 @@
 //! conflict, 4 for what a policy refuses, 5 for corruption, 6 for a limit, 130 for Ctrl-C. A reader
 //! that closes its end (`pond … | head`) ends the shell quietly, with 0.
 //!
+//! Every file of the host that a command line, a statement or a command names is opened past
+//! [`Shell::policy`], be it a script or what rows are written to; the shell's own files, rc and history, too,
+//! which are left alone where it closes them.
+//!
 //! Starting must be cheap: verbs that need no SQL ([`serve`]) make no query engine and no second
 //! thread.
 
@@ -51,22 +55,25 @@ use std::fs::File;
 use std::io::{BufWriter, IsTerminal};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
+use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream;
+use pond::factory::parse_duration;
 use pond::keep::parse_size;
 use pond::location::Location;
 use pond::oplog::delta_version;
 use pond::output::{self, Format, Picture, Style, Terminal};
 use pond::path::PondPath;
+use pond::policy::{Access, Host, Policy, within};
 use pond::pond::{At, Pond, PondOptions};
 use pond::store::Durability;
 use pond::tree::{Tree, past};
-use pond::{Error, Result};
+use pond::{Error, PondContext, Result};
 use tokio::runtime::Runtime;
 
 use self::report::{Color, Voice, detail, exit_code, note, report, report_usage, set_voice};
@@ -209,6 +216,29 @@ pub struct Options {
           value_parser = durability_parser())]
     durability: Option<Durability>,
 
+    /// Change nothing in the pond: no commit, no upkeep, no clean-up; the cache may be filled
+    #[arg(long, global = true, help_heading = POLICY)]
+    read_only: bool,
+
+    /// Open no files of the host; what is mounted already stays readable, and so do stdin and stdout
+    #[arg(long, global = true, help_heading = POLICY, conflicts_with = "allow_host")]
+    safe: bool,
+
+    /// Open files of the host in and below DIR only: mounts, COPY, put and get, scripts, -o; may be
+    /// given many times
+    #[arg(long, value_name = "DIR", global = true, help_heading = POLICY)]
+    allow_host: Vec<PathBuf>,
+
+    /// How much memory statements may use, as 64MB or 2GiB; sorts and joins beyond it go on on disk
+    #[arg(long, value_name = "SIZE", global = true, help_heading = POLICY,
+          value_parser = parse_memory)]
+    memory_limit: Option<u64>,
+
+    /// How long a statement may take, with its rows, or another command: 500ms, 30s, 5m
+    #[arg(long, value_name = "DURATION", global = true, help_heading = POLICY,
+          value_parser = parse_timeout)]
+    timeout: Option<Duration>,
+
     /// How rows are written where nothing else says it: $POND_FORMAT.
     #[arg(skip)]
     default_format: Option<Format>,
@@ -216,6 +246,23 @@ pub struct Options {
     /// How much room converted files may take in the cache, in bytes: $POND_CACHE_SIZE.
     #[arg(skip)]
     cache_bytes: Option<u64>,
+}
+
+/// The heading of the options that make a policy.
+const POLICY: &str = "What may be done (nothing later in the session allows more)";
+
+fn parse_memory(text: &str) -> Result<u64> {
+    match parse_size(text)? {
+        0 => Err(Error::invalid("statements need some memory")),
+        bytes => Ok(bytes),
+    }
+}
+
+fn parse_timeout(text: &str) -> Result<Duration> {
+    parse_duration(text).ok_or_else(|| {
+        Error::invalid(format!("'{text}' is no length of time"))
+            .with_hint("write a number and its unit: 500ms, 30s, 5m or 1h")
+    })
 }
 
 /// How errors and notes are written.
@@ -226,6 +273,20 @@ enum ErrorFormat {
 }
 
 impl Options {
+    /// Returns what may be done.
+    ///
+    /// # Errors
+    /// `NotFound`, `Invalid`, `Io` for a directory that cannot be allowed.
+    fn policy(&self) -> Result<Policy> {
+        let host = match (self.safe, self.allow_host.as_slice()) {
+            (true, _) => Host::None,
+            (false, []) => Host::Any,
+            (false, dirs) => Host::only(dirs).map_err(|error| error.context("--allow-host"))?,
+        };
+        let Self { read_only, memory_limit, timeout, .. } = *self;
+        Ok(Policy { read_only, host, memory_limit, timeout })
+    }
+
     /// Takes what was not given from the environment.
     fn or_environment(mut self) -> Result<Self> {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
@@ -338,14 +399,16 @@ pub fn run() -> i32 {
         quiet: options.quiet,
         verbose: options.verbose,
     });
-    let options = match options.or_environment() {
-        Ok(options) => options,
+    let options = options.or_environment();
+    let shell = match options.and_then(Shell::new) {
+        Ok(shell) => shell,
         Err(error) => {
             report(&error);
             return USAGE;
         }
     };
-    let shell = Shell { options, file: RefCell::default() };
+    // Before anything else is looked at.
+    let _ = TIMEOUT.set(shell.policy.timeout);
     let run = || {
         let code = match verb {
             None => repl::run(&interactive, &shell)?,
@@ -454,9 +517,13 @@ pub fn engine_of_tasks() -> Result<Runtime> {
     start(builder)
 }
 
+/// How long a verb may take that is no statement.
+static TIMEOUT: OnceLock<Option<Duration>> = OnceLock::new();
+
 /// Runs `work` and leaves the threads of `runtime` to the end of the process.
 fn finish<T>(runtime: Runtime, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let done = session::block_on(&runtime, work);
+    let timeout = TIMEOUT.get().copied().flatten();
+    let done = session::block_on(&runtime, within(timeout, work));
     runtime.shutdown_background();
     done
 }
@@ -508,11 +575,33 @@ pub type Stdout = BufWriter<File>;
 #[derive(Debug)]
 pub struct Shell {
     options: Options,
+    /// What may be done.
+    policy: Policy,
     /// What is written instead of stdout.
     file: RefCell<Option<NewFile>>,
 }
 
 impl Shell {
+    fn new(options: Options) -> Result<Self> {
+        Ok(Self { policy: options.policy()?, options, file: RefCell::default() })
+    }
+
+    /// Returns what may be done.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Makes a session over the pond, or over a transient one where there is none.
+    ///
+    /// # Errors
+    /// Those of opening it.
+    pub async fn context(&self) -> Result<PondContext> {
+        let tree = self.open_or_transient().await?;
+        // Who names directories wants them to be of use.
+        let host_files = matches!(self.policy.host, Host::Only(_));
+        Ok(PondContext::builder(tree).with_host_files(host_files).build())
+    }
+
     /// Opens the pond.
     ///
     /// # Errors
@@ -556,6 +645,7 @@ impl Shell {
     }
 
     fn tree(&self, pond: Pond) -> Result<Tree> {
+        let pond = pond.restricted(self.policy.clone());
         let tree = Tree::new(pond).with_base_dir(working_dir()?);
         if let Some(bytes) = self.options.cache_bytes {
             tree.cache().set_budget(bytes);
@@ -661,7 +751,9 @@ impl Shell {
     /// # Errors
     /// Those of [`Shell::style`] and [`Shell::stdout`].
     pub fn results(&self) -> Result<Results> {
-        Ok(Results::new(self.style()?, self.options.pager, self.stdout()?))
+        // What a pager opens and writes is its own business.
+        let paging = if self.policy.allows_host() { self.options.pager } else { Paging::Never };
+        Ok(Results::new(self.style()?, paging, self.stdout()?))
     }
 
     /// Opens the standard output, or what is there in its stead.
@@ -676,6 +768,7 @@ impl Shell {
         };
         let mut file = self.file.borrow_mut();
         if file.is_none() {
+            self.policy.check_host(path, Access::Write)?;
             // A file that is half written is removed.
             interrupt::hold();
             *file = Some(NewFile::create(path)?);

@@ -11,6 +11,7 @@ use pond::blob::read_file;
 use pond::entry::EntryType;
 use pond::format::TableFormat;
 use pond::path::{PondPath, escape_name};
+use pond::policy::Policy;
 use pond::tree::{Import, ImportSource};
 use pond::{Error, Result};
 
@@ -82,7 +83,7 @@ impl Put {
                 ..Import::default()
             };
             for source in &self.sources {
-                import.sources.push(import_source(source, &dest).await?);
+                import.sources.push(import_source(source, &dest, tree.policy()).await?);
             }
             if self.dry_run {
                 let planned = edit.plan_import(&import).await?;
@@ -101,7 +102,11 @@ impl Put {
 }
 
 /// Returns a source and its place.
-async fn import_source(path: &Path, dest: &Destination) -> Result<(ImportSource, PondPath)> {
+async fn import_source(
+    path: &Path,
+    dest: &Destination,
+    policy: &Policy,
+) -> Result<(ImportSource, PondPath)> {
     if path == Path::new("-") {
         if dest.is_directory() {
             return Err(Error::invalid("standard input has no name")
@@ -109,7 +114,7 @@ async fn import_source(path: &Path, dest: &Destination) -> Result<(ImportSource,
         }
         return Ok((standard_input()?, dest.path().clone()));
     }
-    let source = ImportSource::of_host(path).await?;
+    let source = ImportSource::of_host(path, policy).await?;
     let bytes = path.as_os_str().as_bytes();
     // `dir/.` is what the directory holds.
     let names_contents = bytes == b"." || bytes.ends_with(b"/.");

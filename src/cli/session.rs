@@ -28,6 +28,7 @@ use futures::{StreamExt, stream};
 use pond::context::{Output, OutputKind, PondContext};
 use pond::error::Place;
 use pond::output::{self, Format, Style, Written};
+use pond::policy::Access;
 use pond::sql::{Piece, PieceKind, Statement, is_complete, pieces};
 use pond::{Error, ErrorKind, Result};
 use serde_json::json;
@@ -195,6 +196,7 @@ impl Session {
     /// What the host says of it, or of the one before.
     pub fn redirect(&mut self, path: &Path, is_once: bool) -> Result<()> {
         self.end_redirect()?;
+        self.context.tree().policy().check_host(path, Access::Write)?;
         // A file that is half written is removed.
         interrupt::hold();
         let file = NewFile::create(path)?;

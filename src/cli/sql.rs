@@ -117,15 +117,14 @@ impl Sql {
         let results = shell.results()?;
         let runtime = engine()?;
         let params = self.params.values()?;
-        let context = PondContext::new(runtime.block_on(shell.open_or_transient())?)
-            .with_params(params.clone());
+        let context = runtime.block_on(shell.context())?.with_params(params.clone());
         let mut session = Session::new(runtime, context, results, self.keep_going);
         session.has_format = shell.format()?.is_some();
         let outcome = inputs.into_iter().try_for_each(|input| match input {
             Input::Text(text) => session.run_text(None, &text),
             Input::File(file) if file.as_os_str() == "-" => session.run_stdin(),
             Input::File(file) => {
-                let (name, text) = read_text(&file)?;
+                let (name, text) = read_text(&file, shell.policy())?;
                 session.run_text(Some(&name), &text)
             }
         });

@@ -23,6 +23,7 @@ use crate::error::Result;
 use crate::factory::{FactoryRef, OptionKind};
 use crate::node::{Glance, ListFields, Node, lookup};
 use crate::path::is_glob;
+use crate::policy::{Access, Policy};
 use crate::sql::complete::{Owner, Place, Source, Sources, Want};
 use crate::sql::diagnose::needs_quotes;
 use crate::sql::{Body, Script};
@@ -330,9 +331,9 @@ impl PondContext {
         if place.quote != Some('\'') && !place.typed.is_empty() {
             return;
         }
-        let typed = place.typed.clone();
+        let (typed, policy) = (place.typed.clone(), self.tree().policy().clone());
         let listed = tokio::task::spawn_blocking(move || {
-            complete_host_path(&base, &typed, only_directories)
+            complete_host_path(&base, &typed, only_directories, &policy)
         });
         let Ok(Ok(names)) = tokio::time::timeout(WAIT, listed).await else { return };
         for name in names {
@@ -403,13 +404,17 @@ fn session_tables(state: &SessionState) -> Vec<String> {
 }
 
 /// Returns the files of the host that `typed` may go on to, relative to `base`, with `/` behind
-/// directories.
+/// directories: none where `policy` closes the directory.
 pub fn complete_host_path(
     base: &std::path::Path,
     typed: &str,
     only_directories: bool,
+    policy: &Policy,
 ) -> Vec<Candidate> {
     let (above, begun) = typed.split_at(typed.rfind('/').map_or(0, |slash| slash + 1));
+    if policy.check_host(&base.join(above), Access::Read).is_err() {
+        return Vec::new();
+    }
     let Ok(entries) = std::fs::read_dir(base.join(above)) else { return Vec::new() };
     let mut names = Vec::new();
     for entry in entries.flatten() {

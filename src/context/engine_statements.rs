@@ -7,7 +7,10 @@ use std::sync::Arc;
 
 use datafusion::common::TableReference;
 use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::error::{DataFusionError, Result as EngineResult};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::dml::CopyTo;
 use datafusion::logical_expr::{
     CreateExternalTable, DdlStatement, LogicalPlan, Statement as PlanStatement,
 };
@@ -16,18 +19,28 @@ use datafusion::sql::sqlparser::ast::{
     ObjectName, ObjectType, SchemaName, ShowCreateObject, Statement as SqlStatement, TableFactor,
 };
 use serde_json::Value;
+use url::Url;
 
+use super::limits::check_setting;
 use super::{Output, PondContext};
 use crate::catalog::{Binding, CATALOG};
 use crate::error::{Error, Result};
 use crate::factory::{Factory, OptionKind};
 use crate::node::{Node, lookup};
 use crate::path::PondPath;
+use crate::policy::{Access, Policy};
 use crate::snapshot::Snapshot;
 use crate::tree::{CreateMode, DropNodes, NewNode};
 
 /// Formats that the engine reads from host files by itself.
 const HOST_FORMATS: &[&str] = &["PARQUET", "CSV", "JSON", "NDJSON", "AVRO", "ARROW"];
+
+/// Settings that name directories of the host.
+const HOST_SETTINGS: &[&str] =
+    &["datafusion.runtime.temp_directory", "datafusion.catalog.location"];
+
+const MOUNT_IT: &str =
+    "mount its directory: CREATE NODE '/host' FACTORY hostmount WITH (directory = …)";
 
 impl PondContext {
     /// Carries out a statement of standard SQL that means one of ours, or refuses one that the engine
@@ -261,8 +274,10 @@ pub(super) fn is_execute(plan: &LogicalPlan) -> bool {
 pub(super) fn check_plan(
     plan: &LogicalPlan,
     binding: &Binding,
+    state: &SessionState,
     host_files: bool,
 ) -> EngineResult<()> {
+    let policy = binding.tree().policy();
     plan.apply_with_subqueries(|node| {
         let refused = match node {
             LogicalPlan::Copy(copy) if !host_files => Some(
@@ -272,8 +287,15 @@ pub(super) fn check_plan(
                          write out what a query shows",
                     ),
             ),
+            LogicalPlan::Copy(copy) => check_copy(copy, policy).err(),
             LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create)) if !host_files => {
                 Some(no_host_table(create, binding))
+            }
+            LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create))
+                if !policy.allows_host() =>
+            {
+                let location = create.locations.first().map_or("", String::as_str);
+                Some(policy.refuse_host(location, Access::Read).with_hint(MOUNT_IT))
             }
             LogicalPlan::Ddl(ddl)
                 if let Some(name) = made_by(ddl)
@@ -291,11 +313,12 @@ pub(super) fn check_plan(
                 Some(would_freeze(&format!("prepared statement '{}'", prepare.name)))
             }
             LogicalPlan::Statement(PlanStatement::SetVariable(set))
-                if set.variable == "datafusion.runtime.temp_directory" && !host_files =>
+                if HOST_SETTINGS.contains(&set.variable.as_str())
+                    && !(host_files && policy.allows_host()) =>
             {
                 Some(
                     Error::refused(format!("'{}' cannot be set", set.variable))
-                        .with_hint("SQL does not write to host directories"),
+                        .with_hint("host files are closed to SQL"),
                 )
             }
             LogicalPlan::Statement(PlanStatement::SetVariable(set))
@@ -306,6 +329,13 @@ pub(super) fn check_plan(
                         .with_hint("the pond speaks the generic dialect"),
                 )
             }
+            LogicalPlan::Statement(PlanStatement::SetVariable(set)) => {
+                let options = state.config().options();
+                check_setting(policy, options, &set.variable, Some(&set.value)).err()
+            }
+            LogicalPlan::Statement(PlanStatement::ResetVariable(reset)) => {
+                check_setting(policy, state.config().options(), &reset.variable, None).err()
+            }
             _ => None,
         };
         match refused {
@@ -314,6 +344,25 @@ pub(super) fn check_plan(
         }
     })?;
     Ok(())
+}
+
+/// Refuses to copy to where the policy does not let files be written. The engine says where that is.
+fn check_copy(copy: &CopyTo, policy: &Policy) -> Result<()> {
+    if policy.allows_host() {
+        return Ok(());
+    }
+    let refused = || policy.refuse_host(&copy.output_url, Access::Write);
+    if !copy.partition_by.is_empty() {
+        return Err(
+            refused().with_hint("under a policy COPY writes one file: leave out PARTITIONED BY")
+        );
+    }
+    let url = ListingTableUrl::parse(&copy.output_url).map_err(|_| refused())?;
+    let url: &Url = url.as_ref();
+    match url.scheme() {
+        "file" => policy.check_host(&url.to_file_path().map_err(|()| refused())?, Access::Write),
+        _ => Err(refused()),
+    }
 }
 
 /// Returns the name of the session's table or view that a statement makes, `SELECT … INTO` included.
@@ -350,9 +399,7 @@ fn no_host_table(create: &CreateExternalTable, binding: &Binding) -> Error {
     }
     let location = create.locations.first().map_or("", String::as_str);
     Error::unsupported(format!("'{location}' cannot be read: host files are closed to SQL"))
-        .with_hint(
-            "mount its directory: CREATE NODE '/host' FACTORY hostmount WITH (directory = …)",
-        )
+        .with_hint(MOUNT_IT)
 }
 
 /// Returns the node that `CREATE EXTERNAL TABLE … STORED AS <factory>` makes, if it is one.

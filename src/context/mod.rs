@@ -9,12 +9,14 @@
 //! SQL reaches host files through mounts only. `COPY … TO './file'` (or a URL; `'/…'` is a path of the
 //! pond) and `CREATE EXTERNAL TABLE` over host files are refused unless the application allows them
 //! ([`PondContextBuilder::with_host_files`]); `engine_statements::check_plan` is the one place that
-//! decides.
+//! decides. What the policy of the tree's handle says holds here, too: its limits on memory and time
+//! (`limits.rs`), and which files of the host may be named at all.
 
 mod complete;
 mod copy;
 pub(crate) mod engine_statements;
 mod explain_node;
+mod limits;
 mod moment;
 pub(crate) mod node_statements;
 mod output;
@@ -102,21 +104,30 @@ impl PondContextBuilder {
 
     /// Whether `COPY … TO` may write files of the host (`'./…'`, `'file:///…'` and other URLs; what
     /// begins with `/` is always a path of the pond), and `CREATE EXTERNAL TABLE` read them. Off unless
-    /// set.
+    /// set. A policy that closes files of the host closes them here, too, and under any such policy
+    /// `CREATE EXTERNAL TABLE` reads none: a mount lets no link lead out of it, and the engine does.
     #[must_use]
     pub fn with_host_files(mut self, allowed: bool) -> Self {
         self.host_files = allowed;
         self
     }
 
-    /// Makes the context.
+    /// Makes the context. Where the policy of the tree limits memory, the engine's resources and
+    /// settings are held to that.
     pub fn build(self) -> PondContext {
+        let (config, runtime) = match self.tree.policy().memory_limit {
+            Some(limit) => {
+                let runtime = limits::runtime(self.runtime, limit);
+                (limits::config(self.config, limit), Some(runtime))
+            }
+            None => (self.config, self.runtime),
+        };
         PondContext {
             inner: Arc::new(Inner {
                 tree: self.tree,
                 session: OnceLock::new(),
-                config: self.config,
-                runtime: self.runtime,
+                config,
+                runtime,
                 directory: RwLock::new(PondPath::root()),
                 open: Arc::default(),
                 host_files: self.host_files,
@@ -202,8 +213,13 @@ impl PondContext {
     ///
     /// # Errors
     /// What is wrong with the statement, in our words, often with a hint; what the tree reports of a
-    /// change; whatever keeps a table from being opened.
+    /// change; whatever keeps a table from being opened; `Refused` and `Limit` by the tree's policy.
+    /// A statement that is late has changed nothing, and neither has one whose rows are.
     pub async fn execute(&self, statement: Statement) -> Result<Output> {
+        limits::limited(self.tree().policy(), Box::pin(self.carry_out(statement))).await
+    }
+
+    async fn carry_out(&self, statement: Statement) -> Result<Output> {
         let (text, body) = statement.into_parts();
         match body {
             Body::Node(statement) => self.execute_node(statement, text).await,
@@ -248,6 +264,10 @@ impl PondContext {
     /// # Errors
     /// `Invalid` if `text` is no query; else as [`PondContext::execute`].
     pub async fn cat_sql(&self, path: &PondPath, text: &str) -> Result<Output> {
+        limits::limited(self.tree().policy(), Box::pin(self.query_file(path, text))).await
+    }
+
+    async fn query_file(&self, path: &PondPath, text: &str) -> Result<Output> {
         let text = from_clause::add_from(text, SOURCE)?;
         let (_, body) = self.script(&text).only()?.into_parts();
         let Body::Engine(mut statement, past) = body else { return Err(not_a_query()) };
@@ -435,7 +455,7 @@ impl PondContext {
         if let Some(new) = engine_statements::node_of_plan(&plan, binding)? {
             return Ok(Planned::Node(new));
         }
-        engine_statements::check_plan(&plan, binding, self.inner.host_files)?;
+        engine_statements::check_plan(&plan, binding, state, self.inner.host_files)?;
         match plan {
             LogicalPlan::Ddl(_) | LogicalPlan::Statement(_) => Ok(Planned::Session(Box::new(plan))),
             plan => state.create_physical_plan(&plan).await.map(Planned::Query),

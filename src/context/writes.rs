@@ -232,7 +232,7 @@ impl Writing {
     ) -> EngineResult<Vec<Arc<dyn ExecutionPlan>>> {
         let mut plans = Vec::new();
         for part in self.target.rows(plan)? {
-            check_plan(&part.plan, binding, host_files)?;
+            check_plan(&part.plan, binding, state, host_files)?;
             plans.push(part.session(state).create_physical_plan(&part.plan).await?);
         }
         Ok(plans)

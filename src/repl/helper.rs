@@ -75,7 +75,10 @@ impl Helper {
         };
         let candidates = match Command::find(&name[1..]).map(|spec| spec.takes) {
             Some(Takes::PondPath) => self.block_on(self.context.complete_path(argument)),
-            Some(Takes::HostFile) => complete_host_path(Path::new("."), argument, false),
+            Some(Takes::HostFile) => {
+                let policy = self.context.tree().policy();
+                complete_host_path(Path::new("."), argument, false, policy)
+            }
             Some(Takes::Format) => among(&Format::ALL.map(Format::as_str)),
             Some(Takes::Switch) => among(&["on", "off"]),
             Some(Takes::Query) => return self.block_on(self.context.complete(line, at)),

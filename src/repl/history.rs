@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use pond::policy::{Access, Policy};
 use rustyline::Editor;
 use rustyline::error::ReadlineError;
 use rustyline::history::DefaultHistory;
@@ -30,10 +31,12 @@ const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub struct History(PathBuf);
 
 impl History {
-    /// Reads what there is; `None`, of which the user is told, if it cannot be kept.
-    pub fn open(editor: &mut Editor<Helper, DefaultHistory>) -> Option<Self> {
+    /// Reads what there is; `None`, of which the user is told, if it cannot be kept. Where `policy` closes
+    /// the file it is left alone.
+    pub fn open(editor: &mut Editor<Helper, DefaultHistory>, policy: &Policy) -> Option<Self> {
         let dir = user_dir("XDG_STATE_HOME", ".local/state")?;
         let file = dir.join("history");
+        policy.check_host(&file, Access::Write).ok()?;
         let opened = fs::create_dir_all(&dir).and_then(|()| mend(&file)).map_err(ReadlineError::Io);
         let loaded =
             opened.and_then(|is_there| if is_there { editor.load_history(&file) } else { Ok(()) });

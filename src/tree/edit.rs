@@ -2,9 +2,11 @@
 //!
 //! Each verb checks everything before it changes anything, and one that fails leaves no trace; later
 //! verbs and reads ([`Edit::snapshot`]) see what earlier ones did. Contents are stored as they come,
-//! ahead of the commit that names them; an edit that is dropped takes them away again.
+//! ahead of the commit that names them; an edit that is dropped takes them away again. What the tree's
+//! policy refuses is refused before anything is stored.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,6 +23,7 @@ use crate::factory::{Config, Factory, OpenContext};
 use crate::format::APPEND_TARGET_ROWS;
 use crate::keep::Upkeep;
 use crate::path::PondPath;
+use crate::policy::Access;
 use crate::pond::At;
 use crate::snapshot::{Located, Snapshot};
 use crate::transaction::{self, NodeContent, Transaction};
@@ -202,6 +205,11 @@ impl Edit {
         Ok(changes.pop().expect("the verb reported its change"))
     }
 
+    /// Refuses to change what is at `path`, ahead of all that it takes.
+    pub(super) fn may_change(&self, path: &PondPath) -> Result<()> {
+        self.tree.policy().check_write(format_args!("'{path}'"))
+    }
+
     pub(super) fn done(&mut self, status: &'static str, path: PondPath) -> Change {
         let change = Change { status, txn: None, path };
         self.changes.push(change.clone());
@@ -214,6 +222,7 @@ impl Edit {
     /// `NotFound` for an unknown factory, `Invalid` for bad options, `AlreadyExists`, `ReadOnly` inside
     /// a dynamic node, and whatever keeps the node from being opened.
     pub async fn create_node(&mut self, new: NewNode) -> Result<Change> {
+        self.may_change(&new.path)?;
         let factory = self.tree.factories.require(&new.factory)?;
         let config = Config::validate(&*factory, new.options)?;
         let path = new.path;
@@ -255,14 +264,40 @@ impl Edit {
         change: impl FnOnce(&mut Self) -> Result<T>,
     ) -> Result<T> {
         let savepoint = self.savepoint();
+        let rows = self.rows();
         let result = change(self).and_then(|changed| {
             self.tree.lineage(self.transaction.view()).check(path)?;
+            self.check_mounts(rows)?;
             Ok(changed)
         });
         if result.is_err() {
             self.roll_back_to(savepoint);
         }
         result
+    }
+
+    /// Refuses host directories that the policy closes and nothing in the tree showed before: whatever
+    /// verb brings them, be it that a mount of the past comes back. `before` is how many rows there were.
+    fn check_mounts(&self, before: usize) -> Result<()> {
+        if self.tree.policy().allows_host() {
+            return Ok(());
+        }
+        let mut there: Option<BTreeSet<PathBuf>> = None;
+        for row in &self.transaction.rows()[before..] {
+            for directory in self.tree.host_directories(row)? {
+                if there.is_none() {
+                    let mut all = BTreeSet::new();
+                    for (_, node) in self.transaction.base().dynamic_nodes()? {
+                        all.extend(self.tree.host_directories(&node)?);
+                    }
+                    there = Some(all);
+                }
+                if there.as_ref().is_none_or(|there| !there.contains(&directory)) {
+                    self.tree.policy().check_host(&directory, Access::Read)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Completes a configuration, opens the node once, and returns what is stored of it.
@@ -293,6 +328,7 @@ impl Edit {
     /// # Errors
     /// `NotFound`, `Unsupported` for a static node, and as [`Edit::create_node`].
     pub async fn alter_node(&mut self, path: &PondPath, change: AlterNode) -> Result<Change> {
+        self.may_change(path)?;
         let entry = self.tree.require(self.transaction.view(), path).await?;
         let Some(factory) = entry.dynamic_factory() else {
             return Err(Error::unsupported(format!("'{path}' is static: it has no options"))
@@ -369,6 +405,7 @@ impl Edit {
         let mut changes = Vec::new();
         let mut found = Vec::new();
         for path in paths {
+            self.may_change(path)?;
             match self.tree.require(self.transaction.view(), path).await {
                 Err(error) if drop.if_exists && error.kind() == ErrorKind::NotFound => {
                     changes.push(self.done("unchanged", path.clone()));
@@ -405,6 +442,7 @@ impl Edit {
     /// # Errors
     /// `NotFound`, `AlreadyExists`, `ReadOnly`; `Invalid` into itself.
     pub async fn rename(&mut self, from: &PondPath, to: &PondPath) -> Result<Change> {
+        self.may_change(from)?;
         self.tree.require(self.transaction.view(), from).await?;
         if from == to {
             return Ok(self.done("unchanged", to.clone()));
@@ -420,6 +458,7 @@ impl Edit {
     /// # Errors
     /// `AlreadyExists`; `NotFound` for a missing parent; `ReadOnly` inside a dynamic node.
     pub async fn mkdir(&mut self, path: &PondPath, parents: bool) -> Result<Change> {
+        self.may_change(path)?;
         match self.transaction.view().locate(path)? {
             Located::Found(entry) if parents && entry.entry_type == EntryType::Directory => {
                 return Ok(self.done("exists", path.clone()));
@@ -440,6 +479,7 @@ impl Edit {
     /// # Errors
     /// `AlreadyExists`, `ReadOnly`; `Invalid` for an empty target, or one with names no node can have.
     pub async fn symlink(&mut self, path: &PondPath, target: &str) -> Result<Change> {
+        self.may_change(path)?;
         if target.is_empty() {
             return Err(Error::invalid(format!("'{path}' cannot link to nothing")));
         }
@@ -512,6 +552,7 @@ impl Edit {
         path: &PondPath,
         mode: WriteMode,
     ) -> Result<(PondPath, Option<OplogEntry>)> {
+        self.may_change(path)?;
         let (at, located) = self.transaction.view().follow(path)?;
         match located {
             Located::Found(entry) => {
@@ -609,6 +650,7 @@ impl Edit {
         progress: &Arc<Progress>,
         engine: &Arc<Engine>,
     ) -> Result<Vec<Skipped>> {
+        self.may_change(to)?;
         self.pin().await?;
         let source = match at {
             Some(at) => self.tree.as_of(at).await?,
@@ -679,6 +721,7 @@ impl Edit {
     /// # Errors
     /// `NotFound` if it was not there then; those of [`crate::pond::Pond::as_of`].
     pub async fn restore(&mut self, path: &PondPath, at: At) -> Result<Vec<Change>> {
+        self.may_change(path)?;
         self.pin().await?;
         let past = self.tree.pond.as_of(at).await?;
         let Located::Found(then) = past.locate(path)? else {

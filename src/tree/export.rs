@@ -26,6 +26,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format;
 use crate::node::{Directory, Node, resolve};
 use crate::path::{PondPath, host_bytes};
+use crate::policy::{Access, Policy};
 use crate::store::{Durability, Staged, copy_in_kernel};
 
 /// Bytes copied in the kernel at once.
@@ -42,6 +43,8 @@ pub struct Export {
     pub progress: Arc<Progress>,
     /// Reads what has rows only.
     pub engine: Engine,
+    /// Where on the host it may write: the tree's policy.
+    pub policy: Policy,
 }
 
 /// One thing to be copied.
@@ -70,9 +73,12 @@ impl Export {
     /// Copies.
     ///
     /// # Errors
-    /// `NotFound`; `AlreadyExists` for a file that is there, unless `overwrite`; `Invalid` where a
+    /// `Refused` by the policy; `NotFound`; `AlreadyExists` for a file that is there, unless `overwrite`; `Invalid` where a
     /// directory would be written through a link; `Io`.
     pub async fn run(self) -> Result<Exported> {
+        for source in &self.sources {
+            self.policy.check_host(&source.to, Access::Write)?;
+        }
         for source in &self.sources {
             self.check(source).await?;
         }

@@ -33,6 +33,7 @@ use crate::factory::hostmount::{host_name, open_host};
 use crate::format::{self, TableFormat, TableSource};
 use crate::node::{Directory, File, Node, lookup, resolve};
 use crate::path::PondPath;
+use crate::policy::{Access, Policy};
 use crate::snapshot::{Located, symlink_target};
 use crate::transaction::NodeContent;
 
@@ -81,8 +82,9 @@ impl ImportSource {
     /// A file or directory of the host or, where `path` names a pipe, what comes out of it.
     ///
     /// # Errors
-    /// `NotFound`, `PermissionDenied`, `Io`.
-    pub async fn of_host(path: &Path) -> Result<Self> {
+    /// `Refused` by `policy`; `NotFound`, `PermissionDenied`, `Io`.
+    pub async fn of_host(path: &Path, policy: &Policy) -> Result<Self> {
+        policy.check_host(path, Access::Read)?;
         let (path, name) = (path.to_owned(), path.display().to_string());
         let failed = |error| Error::io(format!("'{name}'"), error);
         let opened = spawn_blocking(move || {
@@ -129,7 +131,8 @@ impl Edit {
     pub async fn plan_import(&self, import: &Import) -> Result<Imported> {
         let mut plan = Plan::default();
         for (source, to) in &import.sources {
-            let mut items = Items::open(source, to).await?;
+            self.may_change(to)?;
+            let mut items = Items::open(source, to, self.tree().policy()).await?;
             while let Some(item) = items.next().await? {
                 self.plan_item(import, item, &mut plan).await?;
             }
@@ -238,7 +241,7 @@ impl Importer<'_> {
         if let ImportSource::Stream { name, bytes } = source {
             return self.stream(to, &name, bytes).await;
         }
-        let mut items = Items::open(&source, to).await?;
+        let mut items = Items::open(&source, to, self.edit.tree().policy()).await?;
         while let Some(item) = items.next().await? {
             self.item(item).await?;
         }
@@ -469,10 +472,12 @@ struct Items {
 }
 
 impl Items {
-    async fn open(source: &ImportSource, to: &PondPath) -> Result<Self> {
+    async fn open(source: &ImportSource, to: &PondPath, policy: &Policy) -> Result<Self> {
         let to = to.clone();
         let (name, node, host) = match source {
-            ImportSource::Host(path) => (host_name(path)?, open_host(path).await?, Some(path)),
+            ImportSource::Host(path) => {
+                (host_name(path)?, open_host(path, policy).await?, Some(path))
+            }
             ImportSource::Node { root, path } => (path.clone(), resolve(root, path).await?, None),
             ImportSource::Stream { .. } => {
                 let first = Item::File { file: None, to: to.clone(), source: to.clone() };
@@ -485,7 +490,8 @@ impl Items {
                 (Item::Directory(to.clone()), Some(walk))
             }
             (Node::Directory(directory), _) => {
-                let walk = Walk::of_host(host.map_or(Path::new("/"), PathBuf::as_path), directory);
+                let host = host.map_or(Path::new("/"), PathBuf::as_path);
+                let walk = Walk::of_host(host, directory, policy.clone());
                 (Item::Directory(to.clone()), Some(walk.await?))
             }
             (Node::File(file), _) => {

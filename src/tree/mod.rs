@@ -30,7 +30,7 @@ use self::stored::StoredDirectory;
 use crate::cache::Cache;
 use crate::entry::{EntryType, OplogEntry};
 use crate::error::{Error, Result};
-use crate::factory::{CreateContext, FactoryRegistry};
+use crate::factory::{Config, CreateContext, FactoryRegistry, OptionKind};
 use crate::format::OpenTables;
 use crate::node::{Directory, lookup, not_found};
 use crate::path::PondPath;
@@ -346,6 +346,20 @@ impl Tree {
     /// Returns what the recipes of a snapshot read.
     pub fn lineage<'a>(&'a self, snapshot: &'a Snapshot) -> Lineage<'a> {
         Lineage { factories: &self.factories, snapshot }
+    }
+
+    /// Returns the host directories that a row's recipe names.
+    fn host_directories(&self, row: &OplogEntry) -> Result<Vec<PathBuf>> {
+        let factory = row.dynamic_factory().and_then(|name| self.factories.get(name));
+        let Some(factory) = factory.filter(|_| !row.deleted) else { return Ok(Vec::new()) };
+        let is_host = |name: &str| {
+            let mut options = factory.options().iter();
+            options.any(|spec| spec.name == name && spec.kind == OptionKind::HostDirectory)
+        };
+        let Some(content) = &row.content else { return Ok(Vec::new()) };
+        let config = Config::from_json(content)?;
+        let named = config.iter().filter(|(name, _)| is_host(name));
+        Ok(named.filter_map(|(_, value)| value.as_str().map(PathBuf::from)).collect())
     }
 
     fn describe(&self, snapshot: &Snapshot, path: PondPath, entry: OplogEntry) -> StoredNode {

@@ -21,6 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::factory::hostmount::{host_name, open_host};
 use crate::node::{DirEntry, Directory, File, ListFields, Node, lookup};
 use crate::path::{PondPath, host_bytes};
+use crate::policy::Policy;
 use crate::snapshot::SYMLINKS_MAX;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::provider_as_source;
@@ -188,6 +189,8 @@ pub(super) struct Walk {
     root: Option<Arc<dyn Directory>>,
     /// The directories on the way down.
     levels: Vec<Level>,
+    /// Where links of the host may lead.
+    policy: Policy,
 }
 
 struct Level {
@@ -210,14 +213,19 @@ impl Walk {
         root: Arc<dyn Directory>,
         directory: Arc<dyn Directory>,
     ) -> Result<Self> {
-        let mut walk = Self { source, root: Some(root), levels: Vec::new() };
+        let policy = Policy::default();
+        let mut walk = Self { source, root: Some(root), levels: Vec::new(), policy };
         walk.enter(directory, PondPath::root(), 0, 0, None).await?;
         Ok(walk)
     }
 
     /// Walks a directory of the host.
-    pub async fn of_host(host: &Path, directory: Arc<dyn Directory>) -> Result<Self> {
-        let mut walk = Self { source: host_name(host)?, root: None, levels: Vec::new() };
+    pub async fn of_host(
+        host: &Path,
+        directory: Arc<dyn Directory>,
+        policy: Policy,
+    ) -> Result<Self> {
+        let mut walk = Self { source: host_name(host)?, root: None, levels: Vec::new(), policy };
         walk.enter(directory, PondPath::root(), 0, 0, Some(host.to_owned())).await?;
         Ok(walk)
     }
@@ -289,7 +297,7 @@ impl Walk {
         }
         let host = level.host.as_deref().map(|host| host_child(host, name));
         let node = match &host {
-            Some(host) => match open_host(host).await {
+            Some(host) => match open_host(host, &self.policy).await {
                 Err(error) if is_loop(&error) => return Err(loops()),
                 node => node,
             },

@@ -27,6 +27,7 @@ mod mounts;
 mod objects;
 mod oplog;
 mod params;
+mod policy;
 mod power;
 mod probe;
 mod samples;

@@ -216,7 +216,7 @@ async fn equal_contents_are_kept_for_whoever_commits_and_made_good() {
     kept.commit().await.unwrap();
     drop(given_up);
     let blobs = tree.pond().blobs();
-    let blob = blobs.list().unwrap().remove(0);
+    let blob = blobs.list().await.unwrap().remove(0);
     let sha256 = blob.sha256.clone().unwrap();
     blobs.verify(&sha256, 100_000).await.unwrap();
     let mut damaged = vec![7; 100_000];

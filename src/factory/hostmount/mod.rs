@@ -39,7 +39,7 @@ use crate::entry::EntryType;
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
 use crate::node::Node;
 use crate::path::{PondPath, escape_name};
-use crate::policy::Access;
+use crate::policy::{Access, Policy};
 use dir::HostDirectory;
 
 /// The factory.
@@ -108,8 +108,9 @@ impl Factory for Hostmount {
 /// copy from it. A link is followed. Errors name it by its path on the host.
 ///
 /// # Errors
-/// `NotFound`, `PermissionDenied`, `Io`; `Unsupported` for what is neither.
-pub(crate) async fn open_host(path: &Path) -> Result<Node> {
+/// `Refused` by `policy`; `NotFound`, `PermissionDenied`, `Io`; `Unsupported` for what is neither.
+pub(crate) async fn open_host(path: &Path, policy: &Policy) -> Result<Node> {
+    policy.check_host(path, Access::Read)?;
     let path = path.to_owned();
     blocking(move || {
         let failed = |error| Error::io(format!("'{}'", path.display()), error);

@@ -2,11 +2,13 @@
 //!
 //! Memory is a pool of the engine's, which operators ask before they hold rows: those that can, sorts,
 //! aggregates and joins by sorting, then go on on disk; the others fail, with an error that names the
-//! limit. What the engine holds beside that, a batch here and there, is bounded by the settings that a
-//! limit comes with, which SQL cannot raise ([`check_setting`]).
+//! limit. The pool is smaller than the limit, because operators hold more than they ask for, those that go
+//! on on disk most: they copy what they write. What is held for each batch is bounded by the settings that
+//! a limit comes with, which SQL cannot raise ([`check_setting`]). A single value is held whole, however
+//! long it is, and what `array_agg` and window functions gather is not all asked for.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
 use datafusion::config::ConfigOptions;
@@ -26,13 +28,32 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::policy::{Deadline, Policy};
 
 /// Least memory that a partition of a plan works with.
-const PARTITION_BYTES: u64 = 16 << 20;
+const PARTITION_BYTES: u64 = 32_000_000;
+
+/// Memory for each row of a batch: merging holds a batch of all that was spilled.
+const ROW_BYTES: u64 = 32_000;
+
+/// Rows of a batch: no fewer are worth the while, and no more are the engine's own choice.
+const BATCH_ROWS_MIN: usize = 1024;
 
 /// A pool that fails with errors that name the limit.
 #[derive(Debug)]
 struct LimitedPool {
-    inner: FairSpillPool,
+    /// What can go on on disk has equal shares of half the limit, less what the others have.
+    shares: FairSpillPool,
+    /// All together have three quarters, of which a part is so left to those that cannot.
+    bytes: usize,
+    /// Held by whoever looks whether there is room, until it is taken.
+    taking: Mutex<()>,
     limit: u64,
+}
+
+impl LimitedPool {
+    fn new(limit: u64) -> Self {
+        let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let shares = FairSpillPool::new(bytes(limit / 2));
+        Self { shares, bytes: bytes(limit / 4 * 3), taking: Mutex::default(), limit }
+    }
 }
 
 impl fmt::Display for LimitedPool {
@@ -47,40 +68,49 @@ impl MemoryPool for LimitedPool {
     }
 
     fn register(&self, consumer: &MemoryConsumer) {
-        self.inner.register(consumer);
+        self.shares.register(consumer);
     }
 
     fn unregister(&self, consumer: &MemoryConsumer) {
-        self.inner.unregister(consumer);
+        self.shares.unregister(consumer);
     }
 
     fn grow(&self, reservation: &MemoryReservation, additional: usize) {
-        self.inner.grow(reservation, additional);
+        self.shares.grow(reservation, additional);
     }
 
     fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
-        self.inner.shrink(reservation, shrink);
+        self.shares.shrink(reservation, shrink);
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> EngineResult<()> {
-        self.inner.try_grow(reservation, additional).map_err(|_| {
-            // Operators that can go on on disk look for this variant.
-            DataFusionError::ResourcesExhausted(format!(
-                "{}: resources for {} end at {}, and it needs {} more",
-                reached(self.limit),
-                reservation.consumer().name(),
-                size(reservation.size() as u64),
-                size(additional as u64),
-            ))
-        })
+        let taking = self.taking.lock().expect("never poisoned");
+        let has_room = self.shares.reserved().saturating_add(additional) <= self.bytes;
+        if reservation.consumer().can_spill() {
+            if has_room && self.shares.try_grow(reservation, additional).is_ok() {
+                return Ok(());
+            }
+        } else if has_room {
+            self.shares.grow(reservation, additional);
+            return Ok(());
+        }
+        drop(taking);
+        // Operators that can go on on disk look for this variant.
+        Err(DataFusionError::ResourcesExhausted(format!(
+            "{}: resources for {} end at {}, and it needs {} more",
+            reached(self.limit),
+            reservation.consumer().name(),
+            size(reservation.size() as u64),
+            size(additional as u64),
+        )))
     }
 
     fn reserved(&self) -> usize {
-        self.inner.reserved()
+        self.shares.reserved()
     }
 
     fn memory_limit(&self) -> MemoryLimit {
-        self.inner.memory_limit()
+        MemoryLimit::Finite(self.bytes)
     }
 }
 
@@ -94,13 +124,15 @@ pub(super) fn runtime(given: Option<Arc<RuntimeEnv>>, limit: u64) -> Arc<Runtime
             _ => RuntimeEnvBuilder::from_runtime_env(runtime),
         },
     };
-    let pool = LimitedPool { inner: FairSpillPool::new(bytes), limit };
-    let runtime = builder.with_memory_pool(Arc::new(pool)).build_arc();
+    let runtime = builder.with_memory_pool(Arc::new(LimitedPool::new(limit))).build_arc();
     runtime.expect("nothing is opened before something is spilled")
 }
 
 /// Fits settings to a limit of `limit` bytes: the fewer partitions there are, the more each of them has.
-pub(super) fn config(mut config: SessionConfig, limit: u64) -> SessionConfig {
+pub(super) fn config(config: SessionConfig, limit: u64) -> SessionConfig {
+    let rows = usize::try_from(limit / ROW_BYTES).unwrap_or(usize::MAX).max(BATCH_ROWS_MIN);
+    let rows = rows.min(config.batch_size());
+    let mut config = config.with_batch_size(rows);
     let execution = &mut config.options_mut().execution;
     let partitions = usize::try_from((limit / PARTITION_BYTES).max(1)).unwrap_or(usize::MAX);
     execution.target_partitions = execution.target_partitions.min(partitions);

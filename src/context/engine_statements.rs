@@ -359,10 +359,9 @@ fn check_copy(copy: &CopyTo, policy: &Policy) -> Result<()> {
     }
     let url = ListingTableUrl::parse(&copy.output_url).map_err(|_| refused())?;
     let url: &Url = url.as_ref();
-    match url.scheme() {
-        "file" => policy.check_host(&url.to_file_path().map_err(|()| refused())?, Access::Write),
-        _ => Err(refused()),
-    }
+    let path = url.to_file_path().ok().filter(|_| url.scheme() == "file");
+    // It is called what the statement calls it.
+    path.and_then(|path| policy.check_host(&path, Access::Write).ok()).ok_or_else(refused)
 }
 
 /// Returns the name of the session's table or view that a statement makes, `SELECT … INTO` included.

@@ -28,13 +28,16 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::policy::{Deadline, Policy};
 
 /// Least memory that a partition of a plan works with.
-const PARTITION_BYTES: u64 = 32_000_000;
+const PARTITION_BYTES: u64 = 64_000_000;
 
 /// Memory for each row of a batch: merging holds a batch of all that was spilled.
 const ROW_BYTES: u64 = 32_000;
 
 /// Rows of a batch: no fewer are worth the while, and no more are the engine's own choice.
-const BATCH_ROWS_MIN: usize = 1024;
+const BATCH_ROWS_MIN: usize = 2048;
+
+/// Most spilled runs that are merged at once: each has a thread that reads ahead.
+const MERGED_MAX: usize = 8;
 
 /// A pool that fails with errors that name the limit.
 #[derive(Debug)]
@@ -118,7 +121,9 @@ impl MemoryPool for LimitedPool {
 pub(super) fn runtime(given: Option<Arc<RuntimeEnv>>, limit: u64) -> Arc<RuntimeEnv> {
     let bytes = usize::try_from(limit).unwrap_or(usize::MAX);
     let builder = match &given {
-        None => RuntimeEnvBuilder::new().with_metadata_cache_limit(bytes / 4),
+        None => RuntimeEnvBuilder::new()
+            .with_metadata_cache_limit(bytes / 4)
+            .with_max_spill_merge_fan_in(MERGED_MAX),
         Some(runtime) => match runtime.memory_pool.memory_limit() {
             MemoryLimit::Finite(least) if least <= bytes => return runtime.clone(),
             _ => RuntimeEnvBuilder::from_runtime_env(runtime),

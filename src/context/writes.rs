@@ -323,6 +323,8 @@ impl PondContext {
         write: Write,
         text: String,
     ) -> Result<Output> {
+        // Before anything is planned.
+        self.tree().policy().check_write(format_args!("'{}'", write.path))?;
         let mut work = self.work(text).await?;
         let snapshot = work.edit().snapshot();
         let Some(target) = write.target(self, &snapshot).await? else {

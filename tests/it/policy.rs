@@ -201,13 +201,13 @@ const VERBS: &[Case] = &[
     host("get /t.table $H/out.parquet"),
     host("get --force /t.table $H/secret.csv"),
     free("get /t.table -"),
-    writes("cp /t.table /n.table"),
-    writes("mv /t.table /n.table"),
-    writes("ln -s /t.table /n.table"),
-    writes("rm /v.table"),
+    writes("cp /t.table /copy.table"),
+    writes("mv /d /moved"),
+    writes("ln -s /t.table /link.table"),
+    writes("rm /moved"),
     writes("mkdir /n"),
-    both("mknod --factory hostmount /n --set directory=$H"),
-    both("mknod --factory sql_derived_table /n.table $H/recipe.yaml"),
+    both("mknod --factory hostmount /mounted --set directory=$H"),
+    both("mknod --factory sql_derived_table /recipe.table $H/recipe.yaml"),
     writes("create-derived-series /n.series --source /s.series --query 'SELECT * FROM source'"),
     writes("create-derived-table /n.table --source /t.table --query 'SELECT * FROM source'"),
     writes("create-csv-directory /n --pattern '/m/*.csv'"),
@@ -781,8 +781,10 @@ fn memory_stays_within_the_limit() {
     }
     limited(&["put", "--type", "table", &csv, "/put.table"]);
     limited(&["cat", "/large.table", "--format", "parquet"]);
-    // What holds everything at once cannot.
-    assert!(!limited(&["sql", "SELECT array_agg(words ORDER BY words) FROM '/large.table'"]));
+    // What must hold everything at once cannot.
+    let of_both =
+        "SELECT count(*) FROM '/large.table' a JOIN '/large.table' b ON a.words = b.words";
+    assert!(!limited(&["sql", of_both]));
 }
 
 const ENDLESS: &str = "SELECT count(*) FROM range(0, 1000000000000)";

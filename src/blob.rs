@@ -21,6 +21,8 @@
 mod lease;
 mod object;
 
+mod transfer;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;

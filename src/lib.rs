@@ -11,9 +11,9 @@
 //!
 //! | layer | modules | what they know |
 //! |---|---|---|
-//! | words | [`error`], [`path`], [`glob`], [`entry`], [`policy`] | nothing else |
+//! | words | [`error`], [`path`], [`glob`], [`entry`], [`policy`], [`progress`] | nothing else |
 //! | storage | [`store`], [`location`], [`blob`], [`index`], [`oplog`] | bytes that last; rows in a Delta table |
-//! | file system | [`snapshot`], [`transaction`], [`pond`], [`keep`] | the tree at one transaction; how it changes; housekeeping |
+//! | file system | [`snapshot`], [`transaction`], [`pond`], [`keep`], [`replica`] | the tree at one transaction; how it changes; housekeeping; copies |
 //! | nodes | [`mod@format`], [`node`], [`cache`] | what a directory, a file, a table is |
 //! | language | [`sql`] | texts to statements |
 //! | dynamic nodes | [`factory`], [`tree`] | how nodes are opened, whatever makes them |
@@ -116,6 +116,7 @@
 //! - Statistics in a row are exact or absent: answers are taken from them.
 //! - A snapshot is a pure fold of the rows. What the cache holds is checked against the log file it
 //!   claims to be of, and may be deleted at any moment.
+//! - A copy of a pond shows one of its transactions, whole, however the run that made it ended ([`replica`]).
 //! - A statement sees one snapshot.
 //! - Each record of a CSV becomes a row, or is counted as rejected, or is an error; a conversion shows
 //!   what reading the text would.
@@ -136,6 +137,7 @@ pub mod glob;
 mod memo;
 pub mod path;
 pub mod policy;
+pub mod progress;
 // storage
 pub mod blob;
 pub mod index;
@@ -146,6 +148,7 @@ pub mod store;
 pub mod keep;
 mod namespace;
 pub mod pond;
+pub mod replica;
 pub mod snapshot;
 pub mod transaction;
 // nodes

@@ -13,11 +13,14 @@
 //! thread.
 
 pub mod args;
+mod backup;
 mod cache;
 mod cat;
 mod change;
+mod clone;
 pub mod commands;
 mod completions;
+mod copies;
 mod cp;
 mod create_csv;
 mod create_derived;
@@ -40,9 +43,12 @@ mod mkdir;
 mod mknod;
 mod mv;
 mod progress;
+mod pull;
+mod push;
 mod put;
 pub mod report;
 mod restore;
+mod restore_from;
 pub mod results;
 mod rm;
 pub mod session;
@@ -357,6 +363,11 @@ enum Verb {
     Gc(gc::Gc),
     Cache(cache::Cache),
     Expire(expire::Expire),
+    Backup(backup::Backup),
+    Clone(clone::ClonePond),
+    RestoreFrom(restore_from::RestoreFrom),
+    Pull(pull::Pull),
+    Push(push::Push),
     Completions(completions::Completions),
     Man(man::ManPage),
 }
@@ -487,6 +498,11 @@ fn run_verb(verb: Verb, shell: &Shell) -> Outcome {
         Verb::Gc(verb) => verb.run(shell),
         Verb::Cache(verb) => verb.run(shell),
         Verb::Expire(verb) => verb.run(shell),
+        Verb::Backup(verb) => verb.run(shell),
+        Verb::Clone(verb) => verb.run(shell),
+        Verb::RestoreFrom(verb) => verb.run(shell),
+        Verb::Pull(verb) => verb.run(shell),
+        Verb::Push(verb) => verb.run(shell),
         Verb::Completions(verb) => verb.run(shell),
         Verb::Man(verb) => verb.run(shell),
     }
@@ -666,7 +682,11 @@ impl Shell {
         self.options.pond.as_deref()
     }
 
-    fn location(&self) -> Result<Option<Location>> {
+    /// Returns where the pond is, if it is named or is near.
+    ///
+    /// # Errors
+    /// Those of [`Location::parse`].
+    pub fn location(&self) -> Result<Option<Location>> {
         if let Some(place) = self.named() {
             return location_of(place).map(Some);
         }

@@ -146,9 +146,9 @@ pub fn parse_size(text: &str) -> Result<u64> {
 }
 
 /// A SHA-256, sixty-four hexadecimal digits as thirty-two bytes.
-type Hash = [u8; 32];
+pub(crate) type Hash = [u8; 32];
 
-fn parse_hash(text: &str) -> Option<Hash> {
+pub(crate) fn parse_hash(text: &str) -> Option<Hash> {
     let mut hash = Hash::default();
     if text.len() != 2 * hash.len() || !text.is_ascii() {
         return None;
@@ -161,7 +161,7 @@ fn parse_hash(text: &str) -> Option<Hash> {
 
 /// The merged files of all series that there ever were.
 #[derive(Debug, Default)]
-struct Merged {
+pub(crate) struct Merged {
     of: HashMap<NodeId, Vec<MergedFile>>,
 }
 
@@ -175,7 +175,7 @@ struct MergedFile {
 
 impl Merged {
     /// Reads what `files` say of them.
-    async fn read(oplog: &Oplog, files: &[DataFile]) -> Result<Self> {
+    pub(crate) async fn read(oplog: &Oplog, files: &[DataFile]) -> Result<Self> {
         // No transaction at all, but every merged file.
         let scan = Scan::txns(0..=0).and_segments().without_content().without_facts();
         let mut rows = oplog.rows(files, scan);
@@ -199,7 +199,7 @@ impl Merged {
     }
 
     /// Whether the rows of what `row` describes are in a merged file that is not younger than `time`.
-    fn covers(&self, row: &OplogEntry, time: i64) -> Result<bool> {
+    pub(crate) fn covers(&self, row: &OplogEntry, time: i64) -> Result<bool> {
         let Some(files) = self.of.get(&row.node_id) else { return Ok(false) };
         let segment = row.segment()?;
         Ok(files.iter().filter(|file| file.timestamp <= time).any(|file| match &segment {

@@ -27,6 +27,7 @@
 //! ones null; the first commit adds them to the table's schema.
 
 mod check;
+mod copy;
 mod log;
 mod rows;
 
@@ -52,6 +53,7 @@ use uuid::Uuid;
 use crate::entry::OplogEntry;
 use crate::error::{Error, ErrorKind, Result};
 
+pub use copy::Appended;
 use log::{LogWriter, Replay, checkpoint_path, parse_json};
 use rows::{COLUMNS, FileWriter, Pieces};
 pub use rows::{Scan, oplog_schema, rows_batch};
@@ -285,6 +287,11 @@ impl Oplog {
             },
             "createdTime": now,
         });
+        self.create_with(metadata, protocol).await
+    }
+
+    /// Creates the table with these actions.
+    async fn create_with(&self, metadata: Value, protocol: Value) -> Result<TableState> {
         let mut log = LogWriter::new("CREATE TABLE", None, None)?;
         log.push(&json!({"protocol": protocol}))?;
         log.push(&json!({"metaData": metadata}))?;
@@ -471,6 +478,11 @@ impl Oplog {
         let gone = |action: &Action| matches!(action, Action::Remove(gone) if gone.data_change);
         if actions.iter().any(gone) {
             // Someone took rows out of the table: fold it again from what is left.
+            return Ok(Next::Stale);
+        }
+        let new = |action: &&Action| matches!(action, Action::Add(new) if new.data_change);
+        if actions.iter().filter(new).count() > 1 {
+            // Too many for one list: these rows came from a copy ([`Oplog::append`]).
             return Ok(Next::Stale);
         }
         for action in actions {

@@ -14,7 +14,7 @@ use futures::stream::BoxStream;
 use serde_json::{Map, Value};
 
 use super::import::{Import, ImportSource};
-use super::walk::{Engine, Progress, Skipped};
+use super::walk::{Engine, Skipped};
 use super::{AlterNode, Change, CreateMode, DropNodes, NewNode, Tree, Undo, past, undo};
 use crate::blob::{BlobFile, Pin, Stored};
 use crate::entry::{EntryType, OplogEntry, Segment};
@@ -25,6 +25,7 @@ use crate::keep::Upkeep;
 use crate::path::PondPath;
 use crate::policy::Access;
 use crate::pond::At;
+use crate::progress::Progress;
 use crate::snapshot::{Located, Snapshot};
 use crate::transaction::{self, NodeContent, Transaction};
 

@@ -20,13 +20,14 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use tokio::task::spawn_blocking;
 
-use super::walk::{Engine, Found, FoundFile, Progress, Skipped, Walk};
+use super::walk::{Engine, Found, FoundFile, Skipped, Walk};
 use crate::blob::read_file;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format;
 use crate::node::{Directory, Node, resolve};
 use crate::path::{PondPath, host_bytes};
 use crate::policy::{Access, Policy};
+use crate::progress::Progress;
 use crate::store::{Durability, Staged, copy_in_kernel};
 
 /// Bytes copied in the kernel at once.

@@ -25,7 +25,7 @@ use tokio::task::spawn_blocking;
 
 use super::Change;
 use super::edit::{Edit, WriteMode, expect_type};
-use super::walk::{Engine, Found, FoundFile, Progress, Skipped, Walk};
+use super::walk::{Engine, Found, FoundFile, Skipped, Walk};
 use crate::blob::read_file;
 use crate::entry::{EntryType, INLINE_BYTES_MAX, OplogEntry};
 use crate::error::{Error, ErrorKind, Result};
@@ -34,6 +34,7 @@ use crate::format::{self, TableFormat, TableSource};
 use crate::node::{Directory, File, Node, lookup, resolve};
 use crate::path::PondPath;
 use crate::policy::{Access, Policy};
+use crate::progress::Progress;
 use crate::snapshot::{Located, symlink_target};
 use crate::transaction::NodeContent;
 

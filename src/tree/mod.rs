@@ -36,6 +36,7 @@ use crate::node::{Directory, lookup, not_found};
 use crate::path::PondPath;
 use crate::policy::Policy;
 use crate::pond::{At, LogEntry, Pond};
+pub use crate::progress::Progress;
 use crate::snapshot::{Located, Snapshot};
 use crate::transaction::read_only;
 pub use edit::{Edit, Savepoint, WriteMode};
@@ -46,7 +47,7 @@ pub use import::{Import, ImportSource, Imported};
 pub use lineage::{LEVELS_MAX, Lineage, Source};
 pub use undo::Undo;
 pub use upkeep::Maintained;
-pub use walk::{Engine, Progress, Skipped};
+pub use walk::{Engine, Skipped};
 
 /// A pond with its factories: what the shell and the SQL surface call.
 #[derive(Debug, Clone)]

@@ -30,6 +30,7 @@ mod params;
 mod policy;
 mod power;
 mod probe;
+mod replica;
 mod samples;
 mod scan;
 mod scripts;

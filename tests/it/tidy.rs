@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 /// The layers, from the words up to the user; a module imports from its own layer and earlier ones.
 const LAYERS: &[(&str, &[&str])] = &[
-    ("words", &["error", "path", "glob", "entry", "memo", "policy"]),
+    ("words", &["error", "path", "glob", "entry", "memo", "policy", "progress"]),
     ("storage", &["store", "location", "oplog", "index", "blob"]),
-    ("file system", &["snapshot", "transaction", "namespace", "pond", "keep"]),
+    ("file system", &["snapshot", "transaction", "namespace", "pond", "keep", "replica"]),
     ("nodes", &["node", "format", "cache"]),
     ("language", &["sql"]),
     ("dynamic nodes", &["factory", "tree"]),

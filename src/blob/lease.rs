@@ -96,7 +96,7 @@ impl Lease {
         let until = Instant::now() + wait;
         let busy = |what: &str| {
             Error::new(ErrorKind::Conflict, format!("'{dir}' {what}"))
-                .with_hint("try again when that has ended")
+                .with_hint("try again when that has ended; who was killed counts for ten minutes more")
         };
         let path = dir.clone().join("gc");
         let mut mode = PutMode::Create;

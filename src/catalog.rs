@@ -173,6 +173,25 @@ impl Binding {
         })
     }
 
+    /// Binds the same statement for another engine, whose sessions `session` makes. Nothing is opened
+    /// yet there, and no plan of an earlier statement is used.
+    #[cfg(feature = "ballista")]
+    pub(crate) fn with_session(&self, session: OpenSession) -> Arc<Self> {
+        let reading = &self.derived.reading;
+        let reading =
+            Reading { answers: reading.answers, remake: reading.remake.clone(), plans: None };
+        Arc::new(Self {
+            session,
+            directory: self.directory.clone(),
+            aliases: self.aliases.clone(),
+            is_stored: self.is_stored,
+            opened: Arc::default(),
+            directories: Arc::default(),
+            derived: Arc::new(derived::Statement::new(reading)),
+            ..self.sibling()
+        })
+    }
+
     /// Whether an answer that is kept of the derived node at `path` was read, or made.
     pub(crate) fn has_answer(&self, path: &PondPath) -> bool {
         self.derived.used.lock().expect("never poisoned").contains_key(path)
@@ -348,10 +367,14 @@ impl Binding {
         match self.find(&place).await? {
             Some(Node::File(file)) => {
                 let session = (self.session)(self, false)?;
-                file.table(&session).await.map(Some)
+                format::as_configured(&session, file.table(&session).await?).map(Some)
             }
             Some(_) => Err(not_a_table(path)),
-            None if is_glob(place.path.as_str()) => self.open_glob(&place).await.map(Some),
+            None if is_glob(place.path.as_str()) => {
+                let table = self.open_glob(&place).await?;
+                let session = (self.session)(self, false)?;
+                format::as_configured(&session, table).map(Some)
+            }
             None if quiet => Ok(None),
             None => Err(place.not_found().await),
         }

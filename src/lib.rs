@@ -17,7 +17,7 @@
 //! | nodes | [`mod@format`], [`node`], [`cache`] | what a directory, a file, a table is |
 //! | language | [`sql`] | texts to statements |
 //! | dynamic nodes | [`factory`], [`tree`] | how nodes are opened, whatever makes them |
-//! | SQL | [`catalog`], [`table_fn`], [`context`], [`embed`] | names to tables, statements to verbs |
+//! | SQL | [`catalog`], [`table_fn`], `cluster`, [`context`], [`embed`] | names to tables, statements to verbs |
 //! | user interface | [`output`], and the shell (`cli`, `repl`) | terminals |
 //!
 //! # The life of a statement
@@ -162,6 +162,8 @@ pub mod factory;
 pub mod tree;
 // SQL
 pub mod catalog;
+#[cfg(feature = "ballista")]
+pub mod cluster;
 pub mod context;
 pub mod embed;
 pub mod table_fn;

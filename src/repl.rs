@@ -24,6 +24,7 @@ use rustyline::{ColorMode, CompletionType, Config, Editor};
 use crate::cli::args::note_unused;
 use crate::cli::report::{note, report, say};
 use crate::cli::session::{Feed, Session};
+use crate::cli::sql::on_cluster;
 use crate::cli::{Interactive, Outcome, Shell, engine, engine_of_tasks, interrupt};
 use helper::Helper;
 use history::History;
@@ -38,7 +39,8 @@ pub fn run(how: &Interactive, shell: &Shell) -> Outcome {
     let interactive = std::io::stdin().is_terminal() && results.is_terminal();
     let runtime = if interactive { engine_of_tasks()? } else { engine()? };
     let params = how.params.values()?;
-    let context = runtime.block_on(shell.context())?.with_params(params.clone());
+    let context = on_cluster(runtime.block_on(shell.context())?, how.cluster.as_deref())?;
+    let context = context.build().with_params(params.clone());
     let mut session = Session::new(runtime, context, results, interactive || how.keep_going);
     session.has_format = shell.format()?.is_some();
     if !interactive {

@@ -52,7 +52,7 @@ mod restore_from;
 pub mod results;
 mod rm;
 pub mod session;
-mod sql;
+pub mod sql;
 mod status;
 
 use std::cell::RefCell;
@@ -118,7 +118,7 @@ struct CommandLine {
 impl CommandLine {
     /// Refuses options of the interactive shell beside a verb.
     fn check(self) -> Result<Self, clap::Error> {
-        let Interactive { keep_going, no_init, params } = &self.interactive;
+        let Interactive { keep_going, no_init, params, .. } = &self.interactive;
         let message = match self.verb {
             Some(_) if !params.is_empty() => {
                 "--param goes behind the verb: pond sql --param NAME=VALUE …"
@@ -332,6 +332,10 @@ pub struct Interactive {
 
     #[command(flatten)]
     pub params: args::Parameters,
+
+    /// The cluster that queries run on: `pond sql --cluster`.
+    #[arg(skip)]
+    pub cluster: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -607,15 +611,15 @@ impl Shell {
         &self.policy
     }
 
-    /// Makes a session over the pond, or over a transient one where there is none.
+    /// Begins to make a session over the pond, or over a transient one where there is none.
     ///
     /// # Errors
     /// Those of opening it.
-    pub async fn context(&self) -> Result<PondContext> {
+    pub async fn context(&self) -> Result<PondContextBuilder> {
         let tree = self.open_or_transient().await?;
         // Who names directories wants them to be of use.
         let host_files = matches!(self.policy.host, Host::Only(_));
-        Ok(PondContext::builder(tree).with_host_files(host_files).build())
+        Ok(PondContext::builder(tree).with_host_files(host_files))
     }
 
     /// Opens the pond.

@@ -603,6 +603,7 @@ impl Session {
         let outcome = runtime.block_on(async {
             // What was put off until the rows were out.
             context.tree().cache().idle().await;
+            context.settle().await;
             let was_open = context.roll_back().await;
             match outcome {
                 Ok(()) if was_open => {

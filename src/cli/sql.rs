@@ -4,13 +4,17 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches};
-use pond::context::PondContext;
+#[cfg(not(feature = "ballista"))]
+use pond::Error;
+use pond::context::{PondContext, PondContextBuilder};
 use pond::entry::EntryType;
 use pond::node::{Node, lookup};
 use pond::path::PondPath;
 use pond::{ErrorKind, Result};
 
 use super::args::{Parameters, note_unused};
+#[cfg(feature = "ballista")]
+use super::interrupt;
 use super::mknod::read_text;
 use super::results::Results;
 use super::session::Session;
@@ -27,7 +31,8 @@ use crate::repl;
 #[command(after_help = r#"Examples:
   pond sql "SELECT station, max(temperature) FROM '/sensors/*.series' GROUP BY station"
   pond sql --param path=/sensors.series --param above=25 \
-      'SELECT * FROM $path WHERE temperature > $above'"#)]
+      'SELECT * FROM $path WHERE temperature > $above'
+  pond sql --cluster df://scheduler:50050 "SELECT count(*) FROM '/events.series' WHERE code = 7""#)]
 pub struct Sql {
     /// The statements; `-` reads them from stdin
     #[arg(value_name = "SQL")]
@@ -42,6 +47,11 @@ pub struct Sql {
     /// Tell errors and go on with the next statement; the exit code is that of the first
     #[arg(long)]
     keep_going: bool,
+
+    /// Run queries on the Ballista cluster of this scheduler, df://HOST:PORT, whose executors open the
+    /// pond's files at the same path; EXPLAIN tells what runs here
+    #[arg(long, value_name = "URL")]
+    cluster: Option<String>,
 }
 
 /// Statements given by options, in the order in which they are given.
@@ -108,8 +118,9 @@ impl Sql {
             Some(sql) if sql == "-" => inputs.insert(0, Input::File(sql.into())),
             Some(sql) => inputs.insert(0, Input::Text(sql)),
             None if inputs.is_empty() && std::io::stdin().is_terminal() => {
-                let Self { keep_going, params, .. } = self;
-                return repl::run(&Interactive { keep_going, no_init: false, params }, shell);
+                let Self { keep_going, params, cluster, .. } = self;
+                let how = Interactive { keep_going, no_init: false, params, cluster };
+                return repl::run(&how, shell);
             }
             None if inputs.is_empty() => inputs.push(Input::File("-".into())),
             None => {}
@@ -117,7 +128,8 @@ impl Sql {
         let results = shell.results()?;
         let runtime = engine()?;
         let params = self.params.values()?;
-        let context = runtime.block_on(shell.context())?.with_params(params.clone());
+        let context = on_cluster(runtime.block_on(shell.context())?, self.cluster.as_deref())?;
+        let context = context.build().with_params(params.clone());
         let mut session = Session::new(runtime, context, results, self.keep_going);
         session.has_format = shell.format()?.is_some();
         let outcome = inputs.into_iter().try_for_each(|input| match input {
@@ -134,6 +146,40 @@ impl Sql {
         }
         note_unused(&params);
         Ok(code)
+    }
+}
+
+/// Has queries run on the cluster at `address`, if there is one.
+///
+/// # Errors
+/// `Invalid` for what is no address; `Unsupported` in a build without clusters.
+#[cfg(feature = "ballista")]
+pub fn on_cluster(
+    context: PondContextBuilder,
+    address: Option<&str>,
+) -> Result<PondContextBuilder> {
+    let Some(address) = address else { return Ok(context) };
+    let cluster = pond::cluster::Cluster::parse(address)?;
+    // What is given up is to be cancelled there.
+    interrupt::hold();
+    Ok(context.with_cluster(cluster))
+}
+
+/// Refuses a cluster.
+///
+/// # Errors
+/// `Unsupported`.
+#[cfg(not(feature = "ballista"))]
+pub fn on_cluster(
+    context: PondContextBuilder,
+    address: Option<&str>,
+) -> Result<PondContextBuilder> {
+    match address {
+        None => Ok(context),
+        Some(_) => {
+            Err(Error::unsupported("--cluster: this pond was built without the feature 'ballista'")
+                .with_hint("cargo install pond --features ballista --locked"))
+        }
     }
 }
 

@@ -14,6 +14,8 @@
 
 mod complete;
 mod copy;
+#[cfg(feature = "ballista")]
+mod distribute;
 pub(crate) mod engine_statements;
 mod explain_node;
 mod limits;
@@ -41,6 +43,8 @@ use datafusion::sql::resolve::resolve_table_references;
 use self::session::LeanSession;
 use self::writes::Writing;
 use crate::catalog::{Answers, Binding, Reading};
+#[cfg(feature = "ballista")]
+use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::node::{Node, resolve};
 use crate::path::PondPath;
@@ -75,6 +79,8 @@ struct Inner {
     /// The open transaction. Its lock is held while a statement works in it.
     open: Arc<tokio::sync::Mutex<Option<Edit>>>,
     host_files: bool,
+    #[cfg(feature = "ballista")]
+    cluster: Option<Cluster>,
 }
 
 /// Makes a [`PondContext`].
@@ -84,6 +90,8 @@ pub struct PondContextBuilder {
     config: SessionConfig,
     runtime: Option<Arc<RuntimeEnv>>,
     host_files: bool,
+    #[cfg(feature = "ballista")]
+    cluster: Option<Cluster>,
 }
 
 impl PondContextBuilder {
@@ -112,6 +120,14 @@ impl PondContextBuilder {
         self
     }
 
+    /// Has queries run on a cluster, as far as they can: see [`crate::cluster`]. Off unless set.
+    #[cfg(feature = "ballista")]
+    #[must_use]
+    pub fn with_cluster(mut self, cluster: Cluster) -> Self {
+        self.cluster = Some(cluster);
+        self
+    }
+
     /// Makes the context. Where the policy of the tree limits memory, the engine's resources and
     /// settings are held to that.
     pub fn build(self) -> PondContext {
@@ -131,6 +147,8 @@ impl PondContextBuilder {
                 directory: RwLock::new(PondPath::root()),
                 open: Arc::default(),
                 host_files: self.host_files,
+                #[cfg(feature = "ballista")]
+                cluster: self.cluster,
             }),
             params: Params::default(),
         }
@@ -145,7 +163,14 @@ impl PondContext {
 
     /// Begins to make a context over `tree`.
     pub fn builder(tree: Tree) -> PondContextBuilder {
-        PondContextBuilder { tree, config: SessionConfig::new(), runtime: None, host_files: false }
+        PondContextBuilder {
+            tree,
+            config: SessionConfig::new(),
+            runtime: None,
+            host_files: false,
+            #[cfg(feature = "ballista")]
+            cluster: None,
+        }
     }
 
     /// Returns this session with values for the parameters of statements, `$name` and `$1`, in place
@@ -159,6 +184,15 @@ impl PondContext {
     /// Returns the values for the parameters of statements.
     pub fn params(&self) -> &Params {
         &self.params
+    }
+
+    /// Waits for what goes on elsewhere after a statement was given up: that its cluster has heard of it.
+    /// A program that ends calls it before.
+    pub async fn settle(&self) {
+        #[cfg(feature = "ballista")]
+        if let Some(cluster) = &self.inner.cluster {
+            cluster.settle().await;
+        }
     }
 
     /// Returns the pond's tree.
@@ -411,6 +445,20 @@ impl PondContext {
         statement: EngineStatement,
         purpose: Purpose<'_>,
     ) -> Result<(SessionState, Planned)> {
+        #[cfg(feature = "ballista")]
+        if let Some(cluster) = &self.inner.cluster {
+            return self.planned_with(cluster, binding, statement, purpose).await;
+        }
+        self.planned_here(binding, statement, purpose).await
+    }
+
+    /// Plans a statement to be run in this process.
+    async fn planned_here(
+        &self,
+        binding: &Arc<Binding>,
+        statement: EngineStatement,
+        purpose: Purpose<'_>,
+    ) -> Result<(SessionState, Planned)> {
         let lean = self.lean();
         let mut was_complete = lean.is_complete();
         let mut state = lean.bound(binding);
@@ -458,7 +506,7 @@ impl PondContext {
         engine_statements::check_plan(&plan, binding, state, self.inner.host_files)?;
         match plan {
             LogicalPlan::Ddl(_) | LogicalPlan::Statement(_) => Ok(Planned::Session(Box::new(plan))),
-            plan => state.create_physical_plan(&plan).await.map(Planned::Query),
+            plan => physical_plan(state, &plan).await.map(Planned::Query),
         }
     }
 
@@ -495,6 +543,21 @@ impl PondContext {
         let of_path = references.iter().filter(names_it).find_map(|table| binding.error_of(table));
         of_path.unwrap_or(explained)
     }
+}
+
+/// Plans the rows of a query: on the cluster that `state` plans for, if it does.
+async fn physical_plan(
+    state: &SessionState,
+    plan: &LogicalPlan,
+) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+    let physical = state.create_physical_plan(plan).await?;
+    #[cfg(feature = "ballista")]
+    if let Some(placing) = state.config().get_extension::<crate::cluster::Placing>()
+        && !matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_))
+    {
+        return placing.place(physical, state.config());
+    }
+    Ok(physical)
 }
 
 /// What the rows of a statement are for.

@@ -18,6 +18,8 @@ use datafusion::optimizer::Optimizer;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use crate::catalog::{Binding, CATALOG, Catalogs, Plans};
+#[cfg(feature = "ballista")]
+use crate::cluster::{Cluster, Placing};
 use crate::format::optimizer_rules;
 use crate::sql::functions;
 use crate::sql::time_buckets::with_time_buckets;
@@ -74,6 +76,20 @@ impl LeanSession {
     /// Returns a copy of the session's state with `binding` put over it.
     pub(super) fn bound(&self, binding: &Arc<Binding>) -> SessionState {
         let mut state = self.context.state();
+        bind(&mut state, binding);
+        state
+    }
+
+    /// Returns a session that plans for a cluster, with `binding` put over it; with `placing`, its plans
+    /// of queries are put there.
+    #[cfg(feature = "ballista")]
+    pub(super) fn bound_for(
+        &self,
+        cluster: &Cluster,
+        placing: Option<Arc<Placing>>,
+        binding: &Arc<Binding>,
+    ) -> SessionState {
+        let mut state = cluster.session(self.context.state(), placing);
         bind(&mut state, binding);
         state
     }

@@ -22,7 +22,7 @@ use datafusion::sql::parser::Statement as EngineStatement;
 
 use super::engine_statements::check_plan;
 use super::write_syntax::{Write, WriteKind};
-use super::{Output, OutputKind, Planned, PondContext, Purpose, copy, rows};
+use super::{Output, OutputKind, Planned, PondContext, Purpose, copy, physical_plan, rows};
 use crate::catalog::{Answers, Binding};
 use crate::entry::{EntryType, OplogEntry};
 use crate::error::{Error, ErrorKind, Result};
@@ -233,7 +233,12 @@ impl Writing {
         let mut plans = Vec::new();
         for part in self.target.rows(plan)? {
             check_plan(&part.plan, binding, state, host_files)?;
-            plans.push(part.session(state).create_physical_plan(&part.plan).await?);
+            let session = part.session(state);
+            plans.push(match part.is_ordered {
+                // The rows of a cluster's partitions come in no order.
+                true => session.create_physical_plan(&part.plan).await?,
+                false => physical_plan(&session, &part.plan).await?,
+            });
         }
         Ok(plans)
     }

@@ -42,6 +42,8 @@ mod statistics;
 mod stored;
 mod table;
 mod text;
+#[cfg(feature = "ballista")]
+mod travel;
 mod watch;
 mod widen;
 mod write;
@@ -77,6 +79,8 @@ pub use series::{
 use stored::StoredTable;
 use table::FileTable;
 pub(crate) use text::unsettled_for;
+#[cfg(feature = "ballista")]
+pub use travel::{Travelling, travelling};
 use watch::WatchedStore;
 pub use write::{EncodedTable, TableWriter, detect_any_temporal, detect_temporal};
 
@@ -275,6 +279,24 @@ pub async fn open_table(
         guessed: file.is_guessed(),
     }))?;
     Ok(Arc::new(FileTable::new(with_all_digits(schema, &files), files)))
+}
+
+/// Returns a table of stored files as the session reads text: in views, unless it is set not to.
+///
+/// # Errors
+/// `Corrupt` for statistics that do not fit their columns.
+pub fn as_configured(
+    session: &dyn Session,
+    table: Arc<dyn TableProvider>,
+) -> Result<Arc<dyn TableProvider>> {
+    let views = session.config_options().execution.parquet.schema_force_view_types;
+    match table.downcast_ref::<StoredTable>() {
+        Some(stored) if !views => match stored.without_views()? {
+            Some(plain) => Ok(Arc::new(plain)),
+            None => Ok(table),
+        },
+        _ => Ok(table),
+    }
 }
 
 /// Whether types of conversions go together ([`widen::agree`]).

@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use datafusion::arrow::array::{ArrayRef, BooleanArray, UInt64Array};
 use datafusion::arrow::compute::SortOptions;
-use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::stats::Precision;
@@ -35,7 +35,7 @@ use datafusion::physical_plan::empty::EmptyExec;
 use object_store::path::Path;
 
 use super::ends::Lane;
-use super::facts::KnownTable;
+use super::facts::{KnownTable, stored_schema};
 use super::watch::{WatchedFile, WatchedSource, WatchedStore, keep_apart, split_largest};
 use super::{TableSource, parquet, statistics, widen};
 use crate::error::{Error, Result};
@@ -63,7 +63,7 @@ pub(super) struct StoredTable {
 }
 
 /// The order that the rows of each lane have.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Order {
     column: usize,
     /// The lane of each file.
@@ -135,6 +135,37 @@ impl StoredTable {
             schema,
             store_url,
         })
+    }
+
+    /// Returns the table with text and bytes in plain arrays, as they are in the files; `None` if it
+    /// has none in views.
+    ///
+    /// # Errors
+    /// As [`statistics::convert`].
+    pub(super) fn without_views(&self) -> Result<Option<Self>> {
+        let schema = Arc::new(stored_schema(&self.schema));
+        let same_type = |(a, b): (&FieldRef, &FieldRef)| a.data_type() == b.data_type();
+        if self.schema.fields().iter().zip(schema.fields()).all(same_type) {
+            return Ok(None);
+        }
+        let converted = self
+            .file_statistics
+            .files
+            .iter()
+            .map(|file| statistics::convert(file, &self.schema, &schema))
+            .collect::<Result<Vec<_>>>()?;
+        let files = self.files.iter().zip(&converted);
+        let files = files.map(|(file, known)| file.clone().with_statistics(known.clone()));
+        Ok(Some(Self {
+            df_schema: DFSchema::try_from(schema.clone())?,
+            store_url: self.store_url.clone(),
+            watched: self.watched.clone(),
+            files: files.collect(),
+            statistics: statistics::merge(converted.iter().map(Arc::as_ref), &schema),
+            file_statistics: FileStatistics::new(converted, schema.clone()),
+            order: self.order.clone(),
+            schema,
+        }))
     }
 
     /// Returns which files may hold rows that meet `filters`.

@@ -359,6 +359,24 @@ impl WatchedSource {
         self.store.files.get(location).map(|file| file.path.clone())
     }
 
+    /// Returns the engine's own source.
+    #[cfg(feature = "ballista")]
+    pub(super) fn inner(&self) -> &Arc<dyn FileSource> {
+        &self.inner
+    }
+
+    /// Whether bytes of its table came with their row.
+    #[cfg(feature = "ballista")]
+    pub(super) fn holds_bytes(&self) -> bool {
+        self.store.files.values().any(|file| file.inline.is_some())
+    }
+
+    /// Whether no file of its table ever changes.
+    #[cfg(feature = "ballista")]
+    pub(super) fn is_immutable(&self) -> bool {
+        self.store.files.values().all(|file| file.immutable)
+    }
+
     /// Cuts a scan of at least `size_min` bytes into partitions where the plan asks for them: the
     /// largest group into parts that follow each other, so that an order of its rows is one of each
     /// part.

@@ -1,7 +1,11 @@
 //! The one integration binary: each further one would link the engine again.
 
+#[cfg(feature = "ballista")]
+mod ballista;
 mod buckets;
 mod cli;
+#[cfg(feature = "ballista")]
+mod cluster;
 mod complete;
 mod concurrency;
 mod contract;

@@ -12,7 +12,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("nodes", &["node", "format", "cache"]),
     ("language", &["sql"]),
     ("dynamic nodes", &["factory", "tree"]),
-    ("SQL", &["catalog", "table_fn", "context", "embed"]),
+    ("SQL", &["catalog", "table_fn", "cluster", "context", "embed"]),
     ("user interface", &["output", "cli", "repl", "main"]),
 ];
 

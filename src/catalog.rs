@@ -121,7 +121,7 @@ struct Pinned {
 }
 
 /// Names by directory.
-type Listing = BTreeMap<String, BTreeMap<String, TableType>>;
+pub(crate) type Listing = BTreeMap<String, BTreeMap<String, TableType>>;
 
 impl fmt::Debug for Binding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -467,6 +467,12 @@ impl Binding {
         self.add_children(&pinned.snapshot, &pinned.root, &mut listing).await?;
         self.listing.lock().expect("never poisoned").tables = Some(Arc::new(listing));
         Ok(())
+    }
+
+    /// Returns what [`Binding::prepare_listing`] listed.
+    #[cfg(feature = "serve")]
+    pub(crate) fn tables(&self) -> Listing {
+        self.listing().as_ref().clone()
     }
 
     /// Returns what `Binding::prepare_listing` listed, or else stored nodes alone: the engine's

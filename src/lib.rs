@@ -18,7 +18,7 @@
 //! | language | [`sql`] | texts to statements |
 //! | dynamic nodes | [`factory`], [`tree`] | how nodes are opened, whatever makes them |
 //! | SQL | [`catalog`], [`table_fn`], `cluster`, [`context`], [`embed`] | names to tables, statements to verbs |
-//! | user interface | [`output`], and the shell (`cli`, `repl`) | terminals |
+//! | user interface | [`output`], `serve`, and the shell (`cli`, `repl`) | terminals, clients |
 //!
 //! # The life of a statement
 //!
@@ -169,6 +169,8 @@ pub mod embed;
 pub mod table_fn;
 // user interface
 pub mod output;
+#[cfg(feature = "serve")]
+pub mod serve;
 
 pub use context::PondContext;
 pub use embed::register;

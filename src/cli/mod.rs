@@ -51,6 +51,7 @@ mod restore;
 mod restore_from;
 pub mod results;
 mod rm;
+mod serve;
 pub mod session;
 pub mod sql;
 mod status;
@@ -364,6 +365,7 @@ enum Verb {
     Status(status::Status),
     Fsck(fsck::Fsck),
     Maintain(maintain::Maintain),
+    Serve(serve::Serve),
     Gc(gc::Gc),
     Cache(cache::Cache),
     Expire(expire::Expire),
@@ -499,6 +501,7 @@ fn run_verb(verb: Verb, shell: &Shell) -> Outcome {
         Verb::Status(verb) => verb.run(shell),
         Verb::Fsck(verb) => verb.run(shell),
         Verb::Maintain(verb) => verb.run(shell),
+        Verb::Serve(verb) => verb.run(shell),
         Verb::Gc(verb) => verb.run(shell),
         Verb::Cache(verb) => verb.run(shell),
         Verb::Expire(verb) => verb.run(shell),

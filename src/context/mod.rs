@@ -23,6 +23,8 @@ mod moment;
 pub(crate) mod node_statements;
 mod output;
 mod rows;
+#[cfg(feature = "serve")]
+mod serving;
 pub(crate) mod session;
 mod summary;
 mod transaction;
@@ -53,6 +55,8 @@ use crate::sql::{Body, Params, Script, Statement, diagnose, from_clause};
 use crate::tree::{Edit, Engine, Tree};
 pub use complete::{CANDIDATES_MAX, Candidate, CandidateKind, Completions, complete_host_path};
 pub use output::{Output, OutputKind};
+#[cfg(feature = "serve")]
+pub(crate) use serving::Description;
 
 /// The name of the file in a query about one file.
 const SOURCE: &str = "source";
@@ -429,6 +433,8 @@ impl PondContext {
                 Ok(Output::new(OutputKind::Rows, execute_stream(plan, state.task_ctx())?))
             }
             Planned::Rows(_) => Err(Error::invalid("the statement writes nothing")),
+            #[cfg(feature = "serve")]
+            Planned::Described(_) => Err(Error::invalid("the statement is not run")),
             Planned::Node(new) => {
                 let mut work = self.work(text.to_owned()).await?;
                 let change = self.make(work.edit(), new).await?;
@@ -492,6 +498,8 @@ impl PondContext {
         match (purpose, plan) {
             (Purpose::Rows, planned) => plan = planned,
             (Purpose::Summary, planned) => plan = summary::summarize(planned)?,
+            #[cfg(feature = "serve")]
+            (Purpose::Description, planned) => return Ok(Planned::Described(Box::new(planned))),
             (Purpose::Write(writing), LogicalPlan::Explain(explain)) => {
                 return writing.explain(explain, state).await.map(Planned::Query);
             }
@@ -569,6 +577,9 @@ enum Purpose<'a> {
     Summary,
     /// They are written.
     Write(&'a Writing),
+    /// None is wanted: what they would be is.
+    #[cfg(feature = "serve")]
+    Description,
 }
 
 /// A statement that is ready to run.
@@ -578,6 +589,9 @@ enum Planned {
     Rows(Vec<Arc<dyn ExecutionPlan>>),
     Node(crate::tree::NewNode),
     Session(Box<LogicalPlan>),
+    /// What is not run.
+    #[cfg(feature = "serve")]
+    Described(Box<LogicalPlan>),
 }
 
 fn not_a_query() -> Error {

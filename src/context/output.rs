@@ -24,6 +24,8 @@ pub struct Output {
     /// What takes the change back, in the order in which it works, as long as no other transaction
     /// follows; nothing within an open transaction.
     pub undo: Vec<Undo>,
+    /// How many rows were added to a table or taken from it, if that is known.
+    pub rows_written: Option<u64>,
 }
 
 /// What the rows of an [`Output`] are.
@@ -61,7 +63,7 @@ impl Output {
 
     /// Returns rows as they are made.
     pub(super) fn new(kind: OutputKind, stream: SendableRecordBatchStream) -> Self {
-        Self { kind, stream, changes: Vec::new(), undo: Vec::new() }
+        Self { kind, stream, changes: Vec::new(), undo: Vec::new(), rows_written: None }
     }
 
     pub(super) fn rows(batch: RecordBatch) -> Result<Self> {

@@ -258,19 +258,21 @@ impl Writing {
         state.create_physical_plan(&LogicalPlan::Explain(explain)).await
     }
 
-    /// Writes the rows of `plans`.
+    /// Writes the rows of `plans`; returns how many were added or taken away, if that is known.
     async fn run(
         &self,
         edit: &mut Edit,
         plans: Vec<Arc<dyn ExecutionPlan>>,
         state: &SessionState,
-    ) -> Result<Change> {
+    ) -> Result<(Change, Option<u64>)> {
         let Target { path, before, entry_type, mode } = &self.target;
         let schema = rows::file_schema(&plans[0].schema())?;
         if *entry_type == EntryType::FileData {
             let rows = rows::stream(plans, &schema, &state.task_ctx())?;
             let format = TableFormat::of_name(path.name()).expect("the target was checked");
-            return edit.write_bytes(path, *mode, copy::encode(rows, &format)?).await;
+            let (rows, written) = rows::counted(rows);
+            let change = edit.write_bytes(path, *mode, copy::encode(rows, &format)?).await?;
+            return Ok((change, Some(written.load(Ordering::Relaxed).unsigned_abs())));
         }
         let temporal_column = self.temporal_column(&schema)?;
         let is_sorted = match (&temporal_column, plans.as_slice()) {
@@ -290,12 +292,18 @@ impl Writing {
         let (rows, written) = rows::counted(rows);
         let wanted = self.write.temporal_column.as_deref().or(temporal_column.as_deref());
         let change = edit.write_table(path, *mode, Some(*entry_type), wanted, rows).await?;
-        if *mode == WriteMode::Replace
-            && rows_before.is_some_and(|before| before == written.load(Ordering::Relaxed))
-        {
-            return Ok(Change { status: "unchanged", ..change });
+        let written = written.load(Ordering::Relaxed);
+        let count = match (mode, self.write.kind) {
+            (WriteMode::Replace, WriteKind::Delete | WriteKind::Insert { overwrite: false }) => {
+                rows_before.map(|before| before.abs_diff(written))
+            }
+            (WriteMode::Replace, WriteKind::Update | WriteKind::Truncate) => None,
+            _ => Some(written.unsigned_abs()),
+        };
+        if *mode == WriteMode::Replace && rows_before == Some(written) {
+            return Ok((Change { status: "unchanged", ..change }, Some(0)));
         }
-        Ok(change)
+        Ok((change, count))
     }
 
     /// Returns the column that orders the rows, if they are a series'.
@@ -344,11 +352,11 @@ impl PondContext {
             return Err(Error::invalid(format!("'{}': no rows to write", writing.target.path)));
         };
         let before = work.edit().savepoint();
-        let change = writing.run(work.edit(), plans, &state).await?;
+        let (change, rows_written) = writing.run(work.edit(), plans, &state).await?;
         if !change.is_written() {
             work.edit().roll_back_to(before);
         }
-        work.finish(vec![change]).await
+        Ok(Output { rows_written, ..work.finish(vec![change]).await? })
     }
 
     /// Explains a writing statement: the plan of the rows that it writes.

@@ -31,7 +31,7 @@ const NESTED_NULL: &str = "NULL";
 type Push<'a> = Box<dyn Fn(usize, &mut Vec<u8>) -> Result<()> + 'a>;
 
 /// A column whose values can be written.
-pub(super) struct Column<'a> {
+pub(crate) struct Column<'a> {
     nulls: Option<NullBuffer>,
     text: Push<'a>,
     json: Push<'a>,
@@ -43,7 +43,7 @@ impl<'a> Column<'a> {
         batch.columns().iter().map(Self::new).collect()
     }
 
-    pub(super) fn new(array: &'a ArrayRef) -> Result<Self> {
+    pub(crate) fn new(array: &'a ArrayRef) -> Result<Self> {
         let nulls = array.logical_nulls().filter(|nulls| nulls.null_count() > 0);
         let (text, json) = writers(array)?;
         Ok(Self { nulls, text, json })
@@ -59,7 +59,7 @@ impl<'a> Column<'a> {
     }
 
     /// Appends a value as JSON.
-    pub(super) fn json(&self, row: usize, out: &mut Vec<u8>) -> Result<()> {
+    pub(crate) fn json(&self, row: usize, out: &mut Vec<u8>) -> Result<()> {
         if self.is_null(row) {
             out.extend_from_slice(b"null");
             return Ok(());

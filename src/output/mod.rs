@@ -38,6 +38,8 @@ use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt;
 
 use crate::error::{Error, Result};
+#[cfg(feature = "serve")]
+pub(crate) use cell::Column as JsonColumn;
 use delimited::DelimitedEncoder;
 pub use escape::escape_controls;
 pub use files::ROW_GROUP_ROWS;

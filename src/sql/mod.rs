@@ -30,6 +30,8 @@ pub(crate) use ignored::ignored_in_from;
 pub use lexis::{Piece, PieceKind, is_keyword, pieces};
 pub use origin::Origin;
 pub use params::Params;
+#[cfg(feature = "serve")]
+pub(crate) use script::{Cut, cut};
 pub use script::{Script, is_complete};
 pub use statement::Statement;
 pub(crate) use statement::{

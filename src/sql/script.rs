@@ -205,6 +205,57 @@ pub fn is_complete(text: &str) -> bool {
     }
 }
 
+/// One statement of a text, cut out by its tokens and not parsed.
+#[cfg(feature = "serve")]
+#[derive(Debug)]
+pub(crate) struct Cut<'a> {
+    /// The statement, without its semicolon.
+    pub text: &'a str,
+    /// The byte of the whole text at which it begins.
+    pub begin: usize,
+    /// Its tokens without blanks and comments, and their bytes in it.
+    pub tokens: Vec<(Token, std::ops::Range<usize>)>,
+}
+
+/// Cuts a text into its statements. A text that ends within quotes is cut as far as it goes.
+#[cfg(feature = "serve")]
+pub(crate) fn cut(text: &str) -> Vec<Cut<'_>> {
+    let (tokens, failure) = tokenize(text);
+    let mut cursor = Cursor::new();
+    let mut cuts = Vec::new();
+    let mut of_one: Vec<(Token, std::ops::Range<usize>)> = Vec::new();
+    let end_of = |of_one: &mut Vec<(Token, std::ops::Range<usize>)>, end: Option<usize>| {
+        let mut tokens = std::mem::take(of_one);
+        let begin = tokens.first()?.1.start;
+        let end = end.or_else(|| tokens.last().map(|(_, span)| span.end))?;
+        for (_, span) in &mut tokens {
+            *span = span.start - begin..span.end - begin;
+        }
+        Some(Cut { text: &text[begin..end], begin, tokens })
+    };
+    for token in tokens {
+        match token.token {
+            Token::SemiColon => cuts.extend(end_of(&mut of_one, None)),
+            Token::Whitespace(_) => {}
+            other => {
+                let begin = cursor.advance_to(text, token.span.start);
+                of_one.push((other, begin..cursor.advance_to(text, token.span.end)));
+            }
+        }
+    }
+    let end = failure.as_ref().map(|_| text.len());
+    match end_of(&mut of_one, end) {
+        Some(last) => cuts.push(last),
+        // What cannot be read is a statement, too: parsing it says why.
+        None if failure.is_some() => {
+            let begin = cursor.byte;
+            cuts.push(Cut { text: &text[begin..], begin, tokens: Vec::new() });
+        }
+        None => {}
+    }
+    cuts
+}
+
 /// Returns the tokens of `text`, and why they end before it does.
 pub(super) fn tokenize(text: &str) -> (Vec<TokenWithSpan>, Option<TokenizerError>) {
     let mut tokens = Vec::new();

@@ -1,6 +1,8 @@
 //! A parsed statement, and the printer of `CREATE NODE`.
 
 use datafusion::sql::parser::Statement as EngineStatement;
+#[cfg(feature = "serve")]
+use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use datafusion::sql::sqlparser::keywords::ALL_KEYWORDS;
 use serde_json::Value;
 
@@ -23,6 +25,30 @@ impl Statement {
     /// Returns where in its script it is.
     pub fn origin(&self) -> &Origin {
         &self.origin
+    }
+
+    /// Whether it is a question: it changes neither the pond nor the session.
+    #[cfg(feature = "serve")]
+    pub(crate) fn is_question(&self) -> bool {
+        fn asks(statement: &EngineStatement) -> bool {
+            match statement {
+                EngineStatement::Statement(statement) => {
+                    matches!(statement.as_ref(), SqlStatement::Query(_))
+                }
+                EngineStatement::Explain(explain) => asks(&explain.statement),
+                _ => false,
+            }
+        }
+        match &self.body {
+            Body::Node(statement) => matches!(
+                statement,
+                NodeStatement::Show(_)
+                    | NodeStatement::Describe(_)
+                    | NodeStatement::ExplainNode { .. }
+            ),
+            Body::Engine(statement, _) => asks(statement),
+            Body::Summarize(..) => true,
+        }
     }
 
     pub(crate) fn into_parts(self) -> (String, Body) {

@@ -173,6 +173,15 @@ impl Tree {
         }
     }
 
+    /// Returns the same tree, which may be used for what `policy` allows, and for nothing that this one
+    /// does not.
+    #[must_use]
+    pub fn restricted(mut self, policy: Policy) -> Self {
+        self.pond = self.pond.restricted(policy);
+        self.create.policy = self.pond.policy().clone();
+        self
+    }
+
     /// Sets what relative host paths are relative to: a shell's working directory.
     #[must_use]
     pub fn with_base_dir(mut self, dir: PathBuf) -> Self {

@@ -39,6 +39,8 @@ mod samples;
 mod scan;
 mod scripts;
 mod series;
+#[cfg(feature = "serve")]
+mod serve;
 mod slt;
 mod statements;
 mod tables;

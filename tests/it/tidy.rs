@@ -13,7 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("language", &["sql"]),
     ("dynamic nodes", &["factory", "tree"]),
     ("SQL", &["catalog", "table_fn", "cluster", "context", "embed"]),
-    ("user interface", &["output", "cli", "repl", "main"]),
+    ("user interface", &["output", "serve", "cli", "repl", "main"]),
 ];
 
 /// Names that `lib.rs` passes on, and the modules they are from.

@@ -1,0 +1,554 @@
+//! Statements about the connection itself, which never reach the pond: settings of Postgres, the
+//! limits of a transaction, and what is prepared.
+//!
+//! Drivers set and ask for settings that a pond has no use for; those known here are kept and given
+//! back. What a setting would change of the form of values is refused, for there is one form.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use datafusion::sql::sqlparser::tokenizer::Token;
+
+use super::errors::PgError;
+use crate::sql::Cut;
+
+type Result<T> = std::result::Result<T, PgError>;
+
+/// The version of Postgres whose catalogs and settings clients find.
+pub(super) const SERVER_VERSION: &str = "15.0";
+
+/// The settings, what they are at first, and whether clients are told of changes.
+const SETTINGS: &[(&str, &str, bool)] = &[
+    ("application_name", "", true),
+    ("bytea_output", "hex", false),
+    ("check_function_bodies", "on", false),
+    ("client_encoding", "UTF8", true),
+    ("client_min_messages", "notice", false),
+    ("datestyle", "ISO, MDY", true),
+    ("default_tablespace", "", false),
+    ("default_transaction_deferrable", "off", false),
+    ("default_transaction_isolation", "read committed", false),
+    ("default_transaction_read_only", "off", true),
+    ("extra_float_digits", "1", false),
+    ("geqo", "on", false),
+    ("idle_in_transaction_session_timeout", "0", false),
+    ("idle_session_timeout", "0", false),
+    ("integer_datetimes", "on", true),
+    ("intervalstyle", "postgres", true),
+    ("is_superuser", "off", true),
+    ("jit", "off", false),
+    ("lc_collate", "C", false),
+    ("lc_ctype", "C", false),
+    ("lc_messages", "C", false),
+    ("lock_timeout", "0", false),
+    ("max_identifier_length", "63", false),
+    ("max_index_keys", "32", false),
+    ("row_security", "on", false),
+    ("search_path", "\"$user\", public", false),
+    ("server_encoding", "UTF8", true),
+    ("server_version", SERVER_VERSION, true),
+    ("server_version_num", "150000", false),
+    ("session_authorization", "", true),
+    ("standard_conforming_strings", "on", true),
+    ("statement_timeout", "0", false),
+    ("synchronous_commit", "on", false),
+    ("timezone", "UTC", true),
+    ("transaction_isolation", "read committed", false),
+    ("transaction_read_only", "off", false),
+    ("xmloption", "content", false),
+];
+
+/// Settings that tell what is, and are not set.
+const FIXED: &[&str] = &[
+    "integer_datetimes",
+    "is_superuser",
+    "lc_collate",
+    "lc_ctype",
+    "max_identifier_length",
+    "max_index_keys",
+    "server_encoding",
+    "server_version",
+    "server_version_num",
+];
+
+/// Names as clients are told of them, where they are not in lower case.
+const SHOWN: &[(&str, &str)] =
+    &[("datestyle", "DateStyle"), ("intervalstyle", "IntervalStyle"), ("timezone", "TimeZone")];
+
+/// The longest value of a setting, in bytes.
+const VALUE_BYTES_MAX: usize = 4096;
+
+/// The settings of a connection.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    values: BTreeMap<&'static str, String>,
+    /// Whether nothing can be changed, whatever a client sets.
+    is_read_only: bool,
+}
+
+impl Settings {
+    /// Returns the settings of a connection that begins.
+    pub(super) fn new(is_read_only: bool, user: &str) -> Self {
+        let values = SETTINGS.iter().map(|(name, value, _)| (*name, (*value).to_owned())).collect();
+        let mut settings = Self { values, is_read_only };
+        settings.put("session_authorization", user);
+        settings.put("default_transaction_read_only", if is_read_only { "on" } else { "off" });
+        settings.put("transaction_read_only", if is_read_only { "on" } else { "off" });
+        settings
+    }
+
+    fn put(&mut self, name: &'static str, value: &str) {
+        self.values.insert(name, value.to_owned());
+    }
+
+    /// Returns a setting, if there is one of this name.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.values.get(name.to_lowercase().as_str()).map(String::as_str)
+    }
+
+    /// Returns the settings that clients are told of, with the names that they know.
+    pub(super) fn told(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        SETTINGS
+            .iter()
+            .filter(|(_, _, is_told)| *is_told)
+            .map(|(name, ..)| (shown(name), self.values[name].as_str()))
+    }
+
+    /// Returns all settings.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.values.iter().map(|(name, value)| (shown(name), value.as_str()))
+    }
+
+    /// Whether what a client set keeps statements from changing anything.
+    pub(super) fn reads_only(&self) -> bool {
+        self.is_read_only || self.values["transaction_read_only"] == "on"
+    }
+
+    /// Returns how long a statement may take, if a client set it.
+    pub(super) fn statement_timeout(&self) -> Option<Duration> {
+        duration(&self.values["statement_timeout"]).filter(|timeout| !timeout.is_zero())
+    }
+
+    /// Sets a setting, or sets it back to what it was at first. Returns what a client is to be told.
+    ///
+    /// # Errors
+    /// `42704` for a name that is not known, `22023` for a value that does not go, `55P02` for what
+    /// cannot be set.
+    pub(super) fn set(
+        &mut self,
+        name: &str,
+        value: Option<&str>,
+    ) -> Result<Option<(&'static str, String)>> {
+        let lower = name.to_lowercase();
+        let Some((name, default, is_told)) =
+            SETTINGS.iter().find(|(known, ..)| *known == lower).copied()
+        else {
+            return Err(PgError::new("42704", format!("setting '{name}' does not exist")));
+        };
+        if FIXED.contains(&name) {
+            return Err(PgError::new("55P02", format!("setting '{name}' cannot be changed")));
+        }
+        let value = value.unwrap_or(match name {
+            "default_transaction_read_only" | "transaction_read_only" if self.is_read_only => "on",
+            _ => default,
+        });
+        let value = accepted(name, value, self.is_read_only)?;
+        if name == "session_authorization" {
+            return Ok(None);
+        }
+        if name == "default_transaction_read_only" {
+            self.put("transaction_read_only", &value);
+        }
+        let is_new = self.values[name] != value;
+        self.put(name, &value);
+        Ok((is_told && is_new).then(|| (shown(name), value)))
+    }
+}
+
+fn shown(name: &'static str) -> &'static str {
+    SHOWN.iter().find(|(known, _)| *known == name).map_or(name, |(_, shown)| shown)
+}
+
+/// Returns the value as it is kept, or why it cannot be.
+fn accepted(name: &str, value: &str, is_read_only: bool) -> Result<String> {
+    let lower = value.to_lowercase();
+    let wrong = |why: &str| {
+        Err(PgError::new("22023", format!("setting '{name}' cannot be '{value}': {why}")))
+    };
+    match name {
+        _ if value.len() > VALUE_BYTES_MAX => {
+            Err(PgError::new("22023", format!("setting '{name}': the value is too long")))
+        }
+        "client_encoding" => match lower.replace(['-', '_'], "").as_str() {
+            "utf8" | "unicode" => Ok("UTF8".to_owned()),
+            _ => wrong("texts are in UTF-8"),
+        },
+        "datestyle" => match lower.split(',').next().unwrap_or_default().trim() {
+            "iso" | "dmy" | "mdy" | "ymd" | "default" => Ok("ISO, MDY".to_owned()),
+            _ => wrong("dates are written as ISO has them"),
+        },
+        "intervalstyle" if lower != "postgres" => wrong("there is one style, postgres"),
+        "bytea_output" if lower != "hex" => wrong("bytes are written as hex"),
+        "standard_conforming_strings" if !is_on(&lower) => wrong("a backslash is a character"),
+        "default_transaction_isolation" | "transaction_isolation" => isolation(&lower),
+        "default_transaction_read_only" | "transaction_read_only" => {
+            if is_read_only && !is_on(&lower) {
+                return Err(PgError::new("25006", "this server only reads")
+                    .with_hint("pond serve --write lets its clients change the pond"));
+            }
+            Ok(if is_on(&lower) { "on" } else { "off" }.to_owned())
+        }
+        "statement_timeout" if duration(value).is_none() => {
+            wrong("a number of milliseconds, or one with ms, s, min or h")
+        }
+        _ => Ok(value.to_owned()),
+    }
+}
+
+fn is_on(value: &str) -> bool {
+    matches!(value, "on" | "true" | "yes" | "1" | "t" | "y")
+}
+
+fn isolation(level: &str) -> Result<String> {
+    match level {
+        "read uncommitted" | "read committed" | "repeatable read" => Ok(level.to_owned()),
+        "serializable" => Err(PgError::new("0A000", "transactions are not serializable here")
+            .with_hint(
+                "REPEATABLE READ sees one snapshot, and fails if what it changes was changed",
+            )),
+        _ => Err(PgError::new("22023", format!("'{level}' is no level of isolation"))),
+    }
+}
+
+/// Reads a duration as settings have them: `500`, `500ms`, `5s`, `1min`, `2h`.
+fn duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let count: u64 = text[..digits].parse().ok()?;
+    let millis = match text[digits..].trim() {
+        "" | "ms" => 1,
+        "s" => 1_000,
+        "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    Some(Duration::from_millis(count.checked_mul(millis)?))
+}
+
+/// The words of a mode, and what it is.
+type Mode = (&'static str, fn(&mut Modes));
+
+/// How a transaction is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Modes {
+    /// Whether all its statements see one snapshot.
+    pub is_repeatable: bool,
+    pub reads_only: Option<bool>,
+}
+
+/// A statement about the connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Command {
+    Set {
+        name: String,
+        value: Option<String>,
+        /// Whether it is for the transaction alone.
+        is_local: bool,
+    },
+    ResetAll,
+    Show(String),
+    ShowAll,
+    Begin(Modes),
+    /// Of the transaction that is open.
+    SetTransaction(Modes),
+    Commit,
+    RollBack,
+    /// All of them, without a name.
+    Deallocate(Option<String>),
+    DiscardAll,
+    /// What needs nothing to be done, and is told as done by this name.
+    Nothing(&'static str),
+}
+
+impl Command {
+    /// Returns what a statement asks of the connection; `None` leaves it to the pond.
+    ///
+    /// # Errors
+    /// Those of a value that does not go.
+    pub(super) fn parse(cut: &Cut<'_>) -> Result<Option<Self>> {
+        let mut words = Words { cut, at: 0 };
+        let Some(first) = words.next_word() else { return Ok(None) };
+        Ok(match first.as_str() {
+            "SET" => words.set()?,
+            "RESET" => match words.rest().as_slice() {
+                [all] if all == "ALL" => Some(Self::ResetAll),
+                [name] => {
+                    words.known(name).map(|name| Self::Set { name, value: None, is_local: false })
+                }
+                _ => None,
+            },
+            "SHOW" => match words.joined().as_str() {
+                "ALL" => Some(Self::ShowAll),
+                "TIME ZONE" => Some(Self::Show("timezone".to_owned())),
+                "TRANSACTION ISOLATION LEVEL" => {
+                    Some(Self::Show("transaction_isolation".to_owned()))
+                }
+                "SESSION AUTHORIZATION" => Some(Self::Show("session_authorization".to_owned())),
+                name => words.known(name).map(Self::Show),
+            },
+            "BEGIN" => Some(Self::Begin(words.modes()?)),
+            "START" if words.take("TRANSACTION") => Some(Self::Begin(words.modes()?)),
+            "COMMIT" | "END" if words.ends_transaction() => Some(Self::Commit),
+            "ROLLBACK" | "ABORT" if words.ends_transaction() => Some(Self::RollBack),
+            "DEALLOCATE" => {
+                words.take("PREPARE");
+                match words.names().as_slice() {
+                    [all] if all.eq_ignore_ascii_case("ALL") => Some(Self::Deallocate(None)),
+                    [name] => Some(Self::Deallocate(Some(name.clone()))),
+                    _ => None,
+                }
+            }
+            "DISCARD" => match words.joined().as_str() {
+                "ALL" => Some(Self::DiscardAll),
+                "PLANS" => Some(Self::Nothing("DISCARD PLANS")),
+                "TEMP" | "TEMPORARY" => Some(Self::Nothing("DISCARD TEMP")),
+                "SEQUENCES" => Some(Self::Nothing("DISCARD SEQUENCES")),
+                _ => None,
+            },
+            "UNLISTEN" => Some(Self::Nothing("UNLISTEN")),
+            "CLOSE" if words.joined() == "ALL" => Some(Self::Nothing("CLOSE CURSOR ALL")),
+            _ => None,
+        })
+    }
+
+    /// Whether it may come in a transaction that has failed.
+    pub(super) fn ends_transaction(&self) -> bool {
+        matches!(self, Self::Commit | Self::RollBack)
+    }
+}
+
+/// The words of a statement, one after another.
+struct Words<'a> {
+    cut: &'a Cut<'a>,
+    at: usize,
+}
+
+impl Words<'_> {
+    fn peek(&self) -> Option<&Token> {
+        self.cut.tokens.get(self.at).map(|(token, _)| token)
+    }
+
+    /// Returns the next word in capitals, if it is one.
+    fn next_word(&mut self) -> Option<String> {
+        let Some(Token::Word(word)) = self.peek() else { return None };
+        let word = word.value.to_uppercase();
+        self.at += 1;
+        Some(word)
+    }
+
+    fn take(&mut self, wanted: &str) -> bool {
+        let is_next = matches!(self.peek(), Some(Token::Word(word))
+            if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(wanted));
+        self.at += usize::from(is_next);
+        is_next
+    }
+
+    /// Returns what is left, words in capitals.
+    fn rest(&self) -> Vec<String> {
+        self.names().iter().map(|name| name.to_uppercase()).collect()
+    }
+
+    fn joined(&self) -> String {
+        self.rest().join(" ")
+    }
+
+    /// Returns what is left, as it is written.
+    fn names(&self) -> Vec<String> {
+        self.cut.tokens[self.at..]
+            .iter()
+            .map(|(token, _)| match token {
+                Token::Word(word) => word.value.clone(),
+                Token::SingleQuotedString(text) => text.clone(),
+                Token::Number(number, _) => number.clone(),
+                other => other.to_string(),
+            })
+            .collect()
+    }
+
+    /// Returns the name of a setting that is known here.
+    fn known(&self, name: &str) -> Option<String> {
+        let name = name.to_lowercase();
+        SETTINGS.iter().any(|(known, ..)| *known == name).then_some(name)
+    }
+
+    fn ends_transaction(&mut self) -> bool {
+        if !self.take("WORK") {
+            self.take("TRANSACTION");
+        }
+        self.peek().is_none()
+    }
+
+    /// Reads what follows SET; settings with a dot are the engine's.
+    fn set(&mut self) -> Result<Option<Command>> {
+        let is_session = self.take("SESSION");
+        let is_local = !is_session && self.take("LOCAL");
+        let set =
+            |name: &str, value| Ok(Some(Command::Set { name: name.to_owned(), value, is_local }));
+        if self.take("CHARACTERISTICS") {
+            self.take("AS");
+            self.take("TRANSACTION");
+            let modes = self.modes()?;
+            return match modes.reads_only {
+                Some(only) => set(
+                    "default_transaction_read_only",
+                    Some(if only { "on" } else { "off" }.to_owned()),
+                ),
+                None => set(
+                    "default_transaction_isolation",
+                    Some(
+                        if modes.is_repeatable { "repeatable read" } else { "read committed" }
+                            .to_owned(),
+                    ),
+                ),
+            };
+        }
+        if self.take("TRANSACTION") {
+            return Ok(Some(Command::SetTransaction(self.modes()?)));
+        }
+        if self.take("AUTHORIZATION") || self.take("ROLE") {
+            return match self.joined().as_str() {
+                "DEFAULT" | "NONE" => Ok(Some(Command::Nothing("SET"))),
+                _ => Err(PgError::new("0A000", "a connection stays with its user")),
+            };
+        }
+        if self.take("NAMES") {
+            return set("client_encoding", self.value());
+        }
+        if self.take("TIME") {
+            self.take("ZONE");
+            return set("timezone", self.value());
+        }
+        let Some(Token::Word(word)) = self.peek() else { return Ok(None) };
+        let name = word.value.clone();
+        self.at += 1;
+        // Settings of the engine have a dot.
+        if self.peek() == Some(&Token::Period) {
+            return Ok(None);
+        }
+        if self.peek() == Some(&Token::Eq) {
+            self.at += 1;
+        } else if !self.take("TO") {
+            return Ok(None);
+        }
+        set(&name, self.value())
+    }
+
+    /// Returns a value, whose parts a comma separates; `None` for DEFAULT.
+    fn value(&self) -> Option<String> {
+        let names = self.names();
+        match names.as_slice() {
+            [word] if word.eq_ignore_ascii_case("DEFAULT") => None,
+            _ => Some(names.join(" ").replace(" , ", ", ").replace("- ", "-")),
+        }
+    }
+
+    /// Reads the modes of a transaction.
+    fn modes(&mut self) -> Result<Modes> {
+        if !self.take("WORK") {
+            self.take("TRANSACTION");
+        }
+        let text = self.rest().into_iter().filter(|word| word != ",").collect::<Vec<_>>().join(" ");
+        let mut modes = Modes::default();
+        let mut rest = text.as_str();
+        while !rest.is_empty() {
+            let known: [Mode; 7] = [
+                ("READ ONLY", |modes| modes.reads_only = Some(true)),
+                ("READ WRITE", |modes| modes.reads_only = Some(false)),
+                ("ISOLATION LEVEL READ COMMITTED", |_| ()),
+                ("ISOLATION LEVEL READ UNCOMMITTED", |_| ()),
+                ("ISOLATION LEVEL REPEATABLE READ", |modes| modes.is_repeatable = true),
+                ("NOT DEFERRABLE", |_| ()),
+                ("DEFERRABLE", |_| ()),
+            ];
+            let Some((found, apply)) = known.iter().find(|(words, _)| rest.starts_with(words))
+            else {
+                isolation(&rest.trim_start_matches("ISOLATION LEVEL ").to_lowercase())?;
+                return Err(PgError::new("42601", format!("a transaction takes no {rest}")));
+            };
+            apply(&mut modes);
+            rest = rest[found.len()..].trim_start();
+        }
+        Ok(modes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Option<Command> {
+        Command::parse(&crate::sql::cut(text)[0]).unwrap()
+    }
+
+    #[test]
+    fn what_drivers_send_is_understood() {
+        let set = |name: &str, value: &str| {
+            let (name, value) = (name.to_owned(), Some(value.to_owned()));
+            Some(Command::Set { name, value, is_local: false })
+        };
+        for (text, expected) in [
+            ("SET extra_float_digits = 3", set("extra_float_digits", "3")),
+            ("set datestyle to 'ISO', YMD", set("datestyle", "ISO, YMD")),
+            ("SET SESSION application_name = 'x y'", set("application_name", "x y")),
+            ("SET TIME ZONE 'Europe/Berlin'", set("timezone", "Europe/Berlin")),
+            ("SET NAMES 'utf8'", set("client_encoding", "utf8")),
+            (
+                "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+                set("default_transaction_read_only", "on"),
+            ),
+            ("SET datafusion.execution.batch_size = 10", None),
+            (
+                "SHOW TRANSACTION ISOLATION LEVEL",
+                Some(Command::Show("transaction_isolation".into())),
+            ),
+            ("SHOW server_version", Some(Command::Show("server_version".into()))),
+            ("SHOW NODES", None),
+            ("BEGIN", Some(Command::Begin(Modes::default()))),
+            (
+                "START TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+                Some(Command::Begin(Modes { is_repeatable: true, reads_only: Some(true) })),
+            ),
+            ("END", Some(Command::Commit)),
+            ("ABORT WORK", Some(Command::RollBack)),
+            ("ROLLBACK TO SAVEPOINT a", None),
+            ("DEALLOCATE ALL", Some(Command::Deallocate(None))),
+            ("DEALLOCATE \"_pg3_0\"", Some(Command::Deallocate(Some("_pg3_0".into())))),
+            ("DISCARD ALL", Some(Command::DiscardAll)),
+        ] {
+            assert_eq!(parse(text), expected, "{text}");
+        }
+        let serializable = crate::sql::cut("BEGIN ISOLATION LEVEL SERIALIZABLE");
+        assert_eq!(Command::parse(&serializable[0]).unwrap_err().code, "0A000");
+    }
+
+    #[test]
+    fn settings_are_kept_where_they_can_be() {
+        let mut settings = Settings::new(true, "u");
+        assert!(settings.set("application_name", Some("x")).unwrap().is_some());
+        assert_eq!(settings.get("Application_Name"), Some("x"));
+        settings.set("statement_timeout", Some("2s")).unwrap();
+        assert_eq!(settings.statement_timeout(), Some(Duration::from_secs(2)));
+        settings.set("statement_timeout", None).unwrap();
+        assert_eq!(settings.statement_timeout(), None);
+        for (name, value, code) in [
+            ("none", "1", "42704"),
+            ("server_version", "1", "55P02"),
+            ("client_encoding", "LATIN1", "22023"),
+            ("datestyle", "German", "22023"),
+            ("transaction_read_only", "off", "25006"),
+        ] {
+            assert_eq!(settings.set(name, Some(value)).unwrap_err().code, code, "{name}");
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! The values that a client binds to `$1`, `$2`, … of a statement.
+//!
+//! They come in text or in binary, of types that the client declares or that follow from the
+//! statement, and take the place of their parameter in its text, each as one literal in parentheses
+//! or quotes. A text is quoted whatever it holds, so no value is ever read as SQL.
+
+use std::ops::Range;
+
+use bytes::{Buf, Bytes};
+use datafusion::sql::sqlparser::tokenizer::Token;
+
+use super::errors::PgError;
+use super::values::Scalar;
+use crate::sql::Cut;
+
+type Result<T> = std::result::Result<T, PgError>;
+
+/// Microseconds from 1970 to 2000, from which Postgres counts.
+const EPOCH_MICROS: i64 = 946_684_800_000_000;
+
+/// The most parameters that a statement has: they are counted by 16 bits.
+const PARAMETERS_MAX: usize = u16::MAX as usize;
+
+/// A parameter in a statement: its number from 1, and its bytes.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub number: usize,
+    pub span: Range<usize>,
+}
+
+/// Finds the parameters of a statement.
+pub(super) fn places(cut: &Cut<'_>) -> Result<Vec<Place>> {
+    let mut places = Vec::new();
+    for (token, span) in &cut.tokens {
+        let Token::Placeholder(text) = token else { continue };
+        let name = text.trim_start_matches('$');
+        match name.parse::<usize>() {
+            Ok(number) if (1..=PARAMETERS_MAX).contains(&number) => {
+                places.push(Place { number, span: span.clone() });
+            }
+            _ => {
+                return Err(PgError::new("42P02", format!("there is no parameter ${name}"))
+                    .with_hint("parameters are numbered: $1, $2, …"));
+            }
+        }
+    }
+    Ok(places)
+}
+
+/// Puts a literal at each place; a parameter that has none stays.
+pub(super) fn put(text: &str, places: &[Place], literals: &[Option<String>]) -> String {
+    let mut bound = String::with_capacity(text.len());
+    let mut at = 0;
+    for Place { number, span } in places {
+        bound.push_str(&text[at..span.start]);
+        match literals.get(number - 1).and_then(Option::as_deref) {
+            Some(literal) => bound.push_str(literal),
+            None => bound.push_str(&text[span.clone()]),
+        }
+        at = span.end;
+    }
+    bound + &text[at..]
+}
+
+/// Returns NULL of a type, which stands for values that are not known yet.
+pub(super) fn null_of(scalar: Scalar) -> String {
+    format!("CAST(NULL AS {})", sql_name(scalar))
+}
+
+fn sql_name(scalar: Scalar) -> &'static str {
+    match scalar {
+        Scalar::Bool => "BOOLEAN",
+        Scalar::Bytea => "BYTEA",
+        Scalar::Int2 => "SMALLINT",
+        Scalar::Int4 | Scalar::Oid => "INT",
+        Scalar::Int8 => "BIGINT",
+        Scalar::Text | Scalar::Json => "VARCHAR",
+        Scalar::Float4 => "REAL",
+        Scalar::Float8 => "DOUBLE",
+        Scalar::Date => "DATE",
+        Scalar::Time => "TIME",
+        Scalar::Timestamp => "TIMESTAMP",
+        Scalar::Timestamptz => "TIMESTAMP WITH TIME ZONE",
+        Scalar::Interval => "INTERVAL",
+        Scalar::Numeric => "DECIMAL(38, 10)",
+    }
+}
+
+/// Returns a value as a literal of SQL.
+///
+/// # Errors
+/// `22P02` and `22P03` for bytes that are no value of the type, `0A000` for types that have no
+/// parameters here.
+pub(super) fn literal(
+    number: usize,
+    oid: u32,
+    value: Option<Bytes>,
+    is_binary: bool,
+) -> Result<String> {
+    let Some(scalar) = Scalar::of_oid(oid) else {
+        return Err(PgError::new("0A000", format!("parameter ${number}: type {oid} is not taken"))
+            .with_hint("arrays and records are given as texts"));
+    };
+    let Some(value) = value else { return Ok("NULL".to_owned()) };
+    let text = match is_binary {
+        true => from_binary(scalar, oid, value).ok_or_else(|| {
+            PgError::new("22P03", format!("parameter ${number} is no binary {scalar:?}"))
+        })?,
+        false => match std::str::from_utf8(&value) {
+            Ok(text) if !text.contains('\0') => text.to_owned(),
+            _ => return Err(PgError::new("22021", format!("parameter ${number} is no text"))),
+        },
+    };
+    of_text(scalar, &text).ok_or_else(|| {
+        PgError::new("22P02", format!("parameter ${number}: '{text}' is no {}", sql_name(scalar)))
+    })
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// Returns the literal of a value that is given as text.
+fn of_text(scalar: Scalar, text: &str) -> Option<String> {
+    let cast = |text: &str| format!("CAST({} AS {})", quoted(text), sql_name(scalar));
+    let number = |text: &str| match text.starts_with('-') {
+        true => format!("({text})"),
+        false => text.to_owned(),
+    };
+    let plain = text.trim();
+    Some(match scalar {
+        Scalar::Text | Scalar::Json => quoted(text),
+        Scalar::Bool => {
+            let word = plain.to_lowercase();
+            let is = |words: &[&str]| words.contains(&word.as_str());
+            match (
+                is(&["t", "true", "y", "yes", "on", "1"]),
+                is(&["f", "false", "n", "no", "off", "0"]),
+            ) {
+                (true, _) => "TRUE".to_owned(),
+                (_, true) => "FALSE".to_owned(),
+                _ => return None,
+            }
+        }
+        Scalar::Int2 | Scalar::Int4 | Scalar::Int8 | Scalar::Oid => {
+            number(&plain.parse::<i64>().ok()?.to_string())
+        }
+        Scalar::Float4 | Scalar::Float8 => {
+            let value: f64 = plain.parse().ok()?;
+            match value.is_finite() {
+                true => number(&format!("{value:?}")),
+                false => cast(if value.is_nan() { "NaN" } else { plain }),
+            }
+        }
+        Scalar::Numeric => {
+            let (sign, digits) = match plain.strip_prefix('-') {
+                Some(digits) => ("-", digits),
+                None => ("", plain.strip_prefix('+').unwrap_or(plain)),
+            };
+            let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+            let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+            if !is_number(whole) || !is_number(fraction) || digits.len() == 1 && digits == "." {
+                // 1e5 and NaN are floats here.
+                return of_text(Scalar::Float8, plain);
+            }
+            let whole = whole.trim_start_matches('0');
+            let precision = (whole.len() + fraction.len()).max(1);
+            if precision > 76 {
+                return None;
+            }
+            let (zero, point) = (
+                if whole.is_empty() { "0" } else { "" },
+                if fraction.is_empty() { "" } else { "." },
+            );
+            format!(
+                "CAST('{sign}{zero}{whole}{point}{fraction}' AS DECIMAL({precision}, {}))",
+                fraction.len()
+            )
+        }
+        Scalar::Bytea => {
+            let hex = text.strip_prefix("\\x")?;
+            if !hex.len().is_multiple_of(2) || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                return None;
+            }
+            format!("X'{hex}'")
+        }
+        Scalar::Interval => format!("INTERVAL {}", quoted(text)),
+        Scalar::Date | Scalar::Time | Scalar::Timestamp | Scalar::Timestamptz => cast(plain),
+    })
+}
+
+/// Returns the text of a binary value, or `None` if it is none.
+fn from_binary(scalar: Scalar, oid: u32, mut value: Bytes) -> Option<String> {
+    let text = match scalar {
+        Scalar::Bool => (value.try_get_u8().ok()? != 0).to_string(),
+        Scalar::Int2 => value.try_get_i16().ok()?.to_string(),
+        Scalar::Int4 => value.try_get_i32().ok()?.to_string(),
+        Scalar::Oid => value.try_get_u32().ok()?.to_string(),
+        Scalar::Int8 => value.try_get_i64().ok()?.to_string(),
+        Scalar::Float4 => value.try_get_f32().ok()?.to_string(),
+        Scalar::Float8 => value.try_get_f64().ok()?.to_string(),
+        Scalar::Numeric => numeric(&mut value)?,
+        Scalar::Text if oid == 2950 => {
+            let bytes: [u8; 16] = value.split_to_checked(16)?.as_ref().try_into().ok()?;
+            uuid::Uuid::from_bytes(bytes).to_string()
+        }
+        Scalar::Text | Scalar::Json => {
+            if oid == 3802 && value.try_get_u8().ok()? != 1 {
+                return None;
+            }
+            let text = std::str::from_utf8(&value.split_off(0)).ok()?.to_owned();
+            return (!text.contains('\0')).then_some(text);
+        }
+        Scalar::Bytea => {
+            let hex: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
+            return Some(format!("\\x{hex}"));
+        }
+        Scalar::Date => {
+            let days = i64::from(value.try_get_i32().ok()?);
+            timestamp(days.checked_mul(86_400_000_000)?)?.split('T').next()?.to_owned()
+        }
+        Scalar::Time => {
+            let micros = value.try_get_i64().ok()?;
+            if !(0..=86_400_000_000).contains(&micros) {
+                return None;
+            }
+            let seconds = micros / 1_000_000;
+            let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+            format!("{hour:02}:{minute:02}:{second:02}.{:06}", micros % 1_000_000)
+        }
+        Scalar::Timestamp => timestamp(value.try_get_i64().ok()?)?.trim_end_matches('Z').to_owned(),
+        Scalar::Timestamptz => timestamp(value.try_get_i64().ok()?)?,
+        Scalar::Interval => {
+            let micros = value.try_get_i64().ok()?;
+            let days = value.try_get_i32().ok()?;
+            let months = value.try_get_i32().ok()?;
+            format!("{months} months {days} days {micros} microseconds")
+        }
+    };
+    value.is_empty().then_some(text)
+}
+
+/// Splits off a beginning of a known length, if it is there.
+trait SplitChecked {
+    fn split_to_checked(&mut self, length: usize) -> Option<Bytes>;
+}
+
+impl SplitChecked for Bytes {
+    fn split_to_checked(&mut self, length: usize) -> Option<Bytes> {
+        (self.len() >= length).then(|| self.split_to(length))
+    }
+}
+
+/// Returns the text of a time, in microseconds from 2000 on.
+fn timestamp(micros: i64) -> Option<String> {
+    let time = jiff::Timestamp::from_microsecond(micros.checked_add(EPOCH_MICROS)?).ok()?;
+    Some(time.to_string())
+}
+
+/// Reads the groups of four digits that a binary decimal is of.
+fn numeric(value: &mut Bytes) -> Option<String> {
+    let groups = usize::try_from(value.try_get_i16().ok()?).ok()?;
+    let weight = i32::from(value.try_get_i16().ok()?);
+    let sign = value.try_get_u16().ok()?;
+    let scale = usize::from(value.try_get_u16().ok()?);
+    if sign == 0xc000 {
+        return Some("NaN".to_owned());
+    }
+    if groups > 40 || !(-20..=20).contains(&weight) || scale > 76 {
+        return None;
+    }
+    let mut digits = Vec::with_capacity(groups);
+    for _ in 0..groups {
+        let group = value.try_get_i16().ok().filter(|group| (0..10_000).contains(group))?;
+        digits.push(group);
+    }
+    let group =
+        |at: i32| usize::try_from(at).ok().and_then(|at| digits.get(at)).copied().unwrap_or(0);
+    let mut text = if sign == 0x4000 { "-".to_owned() } else { String::new() };
+    match weight < 0 {
+        true => text.push('0'),
+        false => (0..=weight).for_each(|at| text.push_str(&format!("{:04}", group(at)))),
+    }
+    let mut fraction = String::new();
+    let mut at = weight + 1;
+    // Groups of zeros before the first that is there.
+    for _ in weight.min(-1)..-1 {
+        fraction.push_str("0000");
+    }
+    if weight < 0 {
+        at = 0;
+    }
+    while fraction.len() < scale {
+        fraction.push_str(&format!("{:04}", group(at)));
+        at += 1;
+    }
+    fraction.truncate(scale);
+    if scale > 0 {
+        text.push('.');
+        text.push_str(&fraction);
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_one_literal() {
+        for (oid, text, expected) in [
+            (25, "it's; --", Some("'it''s; --'")),
+            (23, "-5", Some("(-5)")),
+            (23, "5 OR 1=1", None),
+            (701, "1e3", Some("1000.0")),
+            (701, "1); DROP", None),
+            (701, "nan", Some("CAST('NaN' AS DOUBLE)")),
+            (1700, "-0012.50", Some("CAST('-12.50' AS DECIMAL(4, 2))")),
+            (1700, "0.5", Some("CAST('0.5' AS DECIMAL(1, 1))")),
+            (16, "t", Some("TRUE")),
+            (16, "x", None),
+            (17, "\\x00ff", Some("X'00ff'")),
+            (17, "\\x0'", None),
+            (1082, "2026-01-01", Some("CAST('2026-01-01' AS DATE)")),
+        ] {
+            let bound = literal(1, oid, Some(Bytes::from_static(text.as_bytes())), false);
+            assert_eq!(bound.ok().as_deref(), expected, "{text}");
+        }
+        assert_eq!(literal(1, 23, None, true).unwrap(), "NULL");
+    }
+
+    #[test]
+    fn binary_values_are_read() {
+        let of =
+            |oid, bytes: &[u8]| literal(1, oid, Some(Bytes::copy_from_slice(bytes)), true).ok();
+        assert_eq!(of(21, &[0xff, 0xfe]).as_deref(), Some("(-2)"));
+        assert_eq!(of(21, &[0, 1, 2]), None);
+        assert_eq!(
+            of(1114, &0i64.to_be_bytes()).as_deref(),
+            Some("CAST('2000-01-01T00:00:00' AS TIMESTAMP)")
+        );
+        assert_eq!(of(1114, &i64::MAX.to_be_bytes()), None);
+        assert_eq!(of(1082, &9i32.to_be_bytes()).as_deref(), Some("CAST('2000-01-10' AS DATE)"));
+        // 12345.678 and 0.0001
+        let number = [0, 3, 0, 1, 0, 0, 0, 3, 0, 1, 0x09, 0x29, 0x1a, 0x7c];
+        assert_eq!(of(1700, &number).as_deref(), Some("CAST('12345.678' AS DECIMAL(8, 3))"));
+        let small = [0, 1, 0xff, 0xff, 0, 0, 0, 4, 0, 1];
+        assert_eq!(of(1700, &small).as_deref(), Some("CAST('0.0001' AS DECIMAL(4, 4))"));
+    }
+}

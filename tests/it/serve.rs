@@ -1,0 +1,865 @@
+//! `pond serve`: the pond as clients of Postgres meet it. The client is tokio-postgres, or bytes; psql is
+//! tried where it is installed. Each server is a process of its own on a free port of this machine.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use futures::TryStreamExt;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+use crate::cli::{run, shell, stderr, stdout};
+use crate::world::Random;
+
+/// A server of a pond of its own.
+struct Server {
+    child: Child,
+    address: SocketAddr,
+    dir: tempfile::TempDir,
+}
+
+impl Server {
+    /// Serves a pond with a series, a view of it and a mount.
+    fn start(options: &[&str]) -> Self {
+        Self::start_with(tempfile::tempdir().unwrap(), &[], options)
+    }
+
+    fn start_with(dir: tempfile::TempDir, global: &[&str], options: &[&str]) -> Self {
+        let of = dir.path();
+        for arguments in [
+            &["init"] as &[&str],
+            &["mkdir", "/sensors"],
+            &[
+                "sql",
+                "CREATE TABLE '/sensors/a.series' AS SELECT to_timestamp(n) AS timestamp, n, \
+                 n * 0.5 AS half, CASE WHEN n % 3 = 0 THEN NULL ELSE 'n' || n END AS name \
+                 FROM generate_series(1, 5000) AS s (n)",
+            ],
+            &[
+                "sql",
+                "CREATE VIEW '/sensors/few.table' AS SELECT n, name FROM '/sensors/a.series' \
+                 WHERE n <= 3",
+            ],
+        ] {
+            let output = run(of, arguments);
+            assert!(output.status.success(), "{}", stderr(&output));
+        }
+        let mut arguments = global.to_vec();
+        arguments.push("serve");
+        if !options.contains(&"--postgres") {
+            arguments.extend(["--postgres", "127.0.0.1:0"]);
+        }
+        arguments.extend(options);
+        let mut child = shell(of).args(&arguments).stdout(Stdio::null()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        let mut said = String::new();
+        let address = loop {
+            let begin = said.len();
+            assert!(lines.read_line(&mut said).unwrap() > 0, "the server ended: {said}");
+            if let Some((_, rest)) = said[begin..].split_once("served at ") {
+                break rest.split(';').next().unwrap().parse().unwrap();
+            }
+        };
+        // Read on, or the server waits to be read.
+        std::thread::spawn(move || lines.read_to_string(&mut String::new()));
+        Self { child, address, dir }
+    }
+
+    fn config(&self) -> tokio_postgres::Config {
+        let mut config = tokio_postgres::Config::new();
+        config.host("127.0.0.1").port(self.address.port()).user("ann").dbname("pond");
+        config
+    }
+
+    async fn client(&self) -> Client {
+        self.try_client().await.unwrap()
+    }
+
+    async fn try_client(&self) -> Result<Client, tokio_postgres::Error> {
+        let (client, connection) = self.config().connect(NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    fn raw(&self) -> TcpStream {
+        let stream = TcpStream::connect(("127.0.0.1", self.address.port())).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    fn resident_kib(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn code(error: &tokio_postgres::Error) -> &str {
+    error.code().map_or("none", SqlState::code)
+}
+
+/// Returns the values of a simple query, and what was said at its ends.
+async fn simple(client: &Client, text: &str) -> Vec<String> {
+    let messages =
+        client.simple_query(text).await.unwrap_or_else(|error| panic!("{text}: {error:?}"));
+    let shown = messages.iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(
+            (0..row.len()).map(|at| row.get(at).unwrap_or("NULL")).collect::<Vec<_>>().join("|"),
+        ),
+        SimpleQueryMessage::CommandComplete(rows) => Some(format!("done {rows}")),
+        _ => None,
+    });
+    shown.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_are_the_same_in_text_and_in_binary() {
+    let server = Server::start(&[]);
+    let client = server.client().await;
+    let text = "SELECT true, 1::smallint, 2::int, 3::bigint, 1.5::real, -2.25::double, 'é', NULL, \
+                X'00ff', DATE '2026-01-31', TIMESTAMP '2026-01-31T12:00:00.25', \
+                '2026-01-31T12:00:00+01:00'::timestamptz, CAST(-12345.678 AS DECIMAL(10,3)), \
+                INTERVAL '1 day 2 hours', [1, 2, NULL], ['a b', 'c'], \
+                named_struct('k', 1, 'l', ['x']), TIME '01:02:03.5', \
+                arrow_cast(18446744073709551615, 'UInt64')";
+    assert_eq!(
+        simple(&client, text).await,
+        [
+            "t|1|2|3|1.5|-2.25|é|NULL|\\x00ff|2026-01-31|2026-01-31 12:00:00.25|\
+             2026-01-31 11:00:00+00|-12345.678|1 day 02:00:00|{1,2,NULL}|{\"a b\",c}|\
+             {\"k\":1,\"l\":[\"x\"]}|01:02:03.5|18446744073709551615",
+            "done 1"
+        ]
+    );
+    let row = client.query_one(text, &[]).await.unwrap();
+    assert!(row.get::<_, bool>(0));
+    assert_eq!((row.get::<_, i16>(1), row.get::<_, i32>(2), row.get::<_, i64>(3)), (1, 2, 3));
+    assert_eq!((row.get::<_, f32>(4), row.get::<_, f64>(5)), (1.5, -2.25));
+    assert_eq!((row.get::<_, &str>(6), row.get::<_, Option<&str>>(7)), ("é", None));
+    assert_eq!(row.get::<_, &[u8]>(8), [0, 255]);
+    let at = |seconds: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    assert_eq!(row.get::<_, SystemTime>(10), at(1_769_860_800) + Duration::from_millis(250));
+    assert_eq!(row.get::<_, SystemTime>(11), at(1_769_857_200));
+    assert_eq!(row.get::<_, Vec<Option<i64>>>(14), [Some(1), Some(2), None]);
+    assert_eq!(row.get::<_, Vec<String>>(15), ["a b", "c"]);
+    let types: Vec<&str> = row.columns().iter().map(|column| column.type_().name()).collect();
+    assert_eq!(
+        types[9..],
+        [
+            "date",
+            "timestamp",
+            "timestamptz",
+            "numeric",
+            "interval",
+            "_int8",
+            "_text",
+            "json",
+            "time",
+            "numeric"
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prepared_statements_take_values_of_their_types() {
+    let server = Server::start(&[]);
+    let client = server.client().await;
+    // Known from what they are compared with.
+    let statement = client
+        .prepare("SELECT n, name FROM '/sensors/a.series' WHERE n > $1 AND name <> $2 ORDER BY n LIMIT 2")
+        .await
+        .unwrap();
+    let types: Vec<&str> = statement.params().iter().map(|param| param.name()).collect();
+    assert_eq!(types, ["int8", "text"]);
+    for (above, expected) in [(3i64, [5i64, 7]), (100, [101, 103])] {
+        let rows = client.query(&statement, &[&above, &"n4"]).await.unwrap();
+        let found: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
+        assert_eq!(found, expected);
+    }
+    // Known from a cast; what is nowhere known is a text.
+    let row =
+        client.query_one("SELECT $1::int + 1, $2, $1::int", &[&41i32, &"it's; --"]).await.unwrap();
+    assert_eq!(row.get::<_, i64>(0), 42);
+    assert_eq!((row.get::<_, &str>(1), row.get::<_, i32>(2)), ("it's; --", 41));
+    let row = client
+        .query_one("SELECT $1::double * 2, $2::text", &[&1.5f64, &None::<&str>])
+        .await
+        .unwrap();
+    assert_eq!((row.get::<_, f64>(0), row.get::<_, Option<&str>>(1)), (3.0, None));
+    let at = SystemTime::UNIX_EPOCH + Duration::from_secs(4999);
+    let count = "SELECT count(*) FROM '/sensors/a.series' WHERE timestamp >= $1";
+    let row = client.query_one(count, &[&at]).await.unwrap();
+    assert_eq!(row.get::<_, i64>(0), 2);
+    let error = client.query("SELECT $1::int", &[&"text"]).await.unwrap_err();
+    assert!(error.to_string().contains("serializing"), "{error}");
+    for (text, expected) in [
+        ("SELECT 1; SELECT 2", "42601"),
+        ("SELECT nothing FROM '/sensors/a.series'", "42703"),
+        ("SELECT $1 FROM '/none.series'", "42P01"),
+    ] {
+        assert_eq!(code(&client.prepare(text).await.unwrap_err()), expected, "{text}");
+    }
+    // The session goes on, and an empty statement is one.
+    assert!(client.query("", &[]).await.unwrap().is_empty());
+    assert_eq!(simple(&client, "DEALLOCATE ALL; SELECT 1").await, ["done 0", "1", "done 1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn portals_give_rows_in_parts() {
+    let server = Server::start(&[]);
+    let mut client = server.client().await;
+    let transaction = client.transaction().await.unwrap();
+    let text = "SELECT n FROM '/sensors/a.series' WHERE n > $1 ORDER BY n";
+    let portal = transaction.bind(text, &[&10i64]).await.unwrap();
+    let mut next = 11i64;
+    for wanted in [1, 2, 1000, 0] {
+        let rows = transaction.query_portal(&portal, wanted).await.unwrap();
+        if wanted > 0 {
+            assert_eq!(rows.len() as i32, wanted);
+        }
+        for row in rows {
+            assert_eq!(row.get::<_, i64>(0), next);
+            next += 1;
+        }
+    }
+    assert_eq!(next, 5001);
+    assert!(transaction.query_portal(&portal, 5).await.unwrap().is_empty());
+    transaction.rollback().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_protocol_of_statements_and_their_errors() {
+    let server = Server::start(&[]);
+    let client = server.client().await;
+    assert_eq!(
+        simple(&client, "SELECT 1; ; SELECT 'a;b' AS x -- c\n;SHOW server_version").await,
+        ["1", "done 1", "a;b", "done 1", "15.0", "done 0"]
+    );
+    assert!(simple(&client, " -- nothing\n;").await.is_empty());
+    for (text, expected, position) in [
+        ("SELECT 1; SELEC 2", "42601", Some(11)),
+        ("SELECT\n a FROM '/none.series'", "42P01", Some(16)),
+        ("SELECT wrong FROM '/sensors/a.series'", "42703", Some(8)),
+        ("SELECT none(1)", "42883", None),
+        ("SELECT 1/0", "22012", None),
+        ("SELECT CAST('x' AS INT)", "22P02", None),
+        ("SELECT $1", "42P02", None),
+        ("SET none_such = 1", "42704", None),
+        ("SET client_encoding = 'LATIN1'", "22023", None),
+        ("SAVEPOINT a", "0A000", None),
+        ("CREATE NODE '/n' FACTORY hostmount WITH (directory = '/tmp')", "25006", None),
+        ("INSERT INTO '/sensors/a.series' SELECT * FROM '/sensors/a.series'", "25006", None),
+        ("CREATE TABLE '/t.table' AS SELECT 1 AS a", "25006", None),
+        ("DROP TABLE '/sensors/a.series'", "25006", None),
+    ] {
+        let error = client.simple_query(text).await.unwrap_err();
+        assert_eq!(code(&error), expected, "{text}: {error:?}");
+        if let Some(position) = position {
+            let found = error.as_db_error().unwrap().position().cloned();
+            let expected = tokio_postgres::error::ErrorPosition::Original(position);
+            assert_eq!(found, Some(expected), "{text}");
+        }
+    }
+    let error = client.simple_query("SELECT nam FROM '/sensors/a.series'").await.unwrap_err();
+    assert_eq!(error.as_db_error().unwrap().hint(), Some("did you mean 'name'?"));
+    for (text, expected) in [
+        ("SET application_name = 'x'; SHOW application_name", ["done 0", "x", "done 0"]),
+        ("SET TIME ZONE 'Europe/Berlin'; SHOW TIME ZONE", ["done 0", "Europe/Berlin", "done 0"]),
+        ("DISCARD ALL; SHOW application_name", ["done 0", "", "done 0"]),
+    ] {
+        assert_eq!(simple(&client, text).await, expected, "{text}");
+    }
+    // Where it is, is the connection's own.
+    let there = "USE '/sensors'; SELECT count(*) FROM 'a.series'";
+    assert_eq!(simple(&client, there).await, ["done 0", "5000", "done 1"]);
+    let other = server.client().await;
+    assert_eq!(code(&other.simple_query("SELECT * FROM 'a.series'").await.unwrap_err()), "42P01");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_are_those_of_the_pond() {
+    let server = Server::start(&["--write"]);
+    let (client, other) = (server.client().await, server.client().await);
+    let count = "SELECT count(*) FROM '/t.table'";
+    assert_eq!(simple(&client, "CREATE TABLE '/t.table' AS SELECT 1 AS a").await, ["done 0"]);
+    assert_eq!(
+        simple(&client, "BEGIN; INSERT INTO '/t.table' VALUES (2), (3)").await,
+        ["done 0", "done 2"]
+    );
+    assert_eq!(simple(&client, count).await, ["3", "done 1"]);
+    assert_eq!(simple(&other, count).await, ["1", "done 1"]);
+    assert_eq!(simple(&client, "COMMIT").await, ["done 0"]);
+    assert_eq!(simple(&other, count).await, ["3", "done 1"]);
+
+    // One that fails leaves nothing but its end.
+    simple(&client, "BEGIN; DELETE FROM '/t.table' WHERE a = 1").await;
+    assert!(client.simple_query("SELECT wrong").await.is_err());
+    assert_eq!(code(&client.simple_query("SELECT 1").await.unwrap_err()), "25P02");
+    assert_eq!(code(&client.query("SELECT 1", &[]).await.unwrap_err()), "25P02");
+    assert_eq!(simple(&client, "COMMIT").await, ["done 0"]);
+    assert_eq!(simple(&client, count).await, ["3", "done 1"]);
+
+    // Two that change the same.
+    for each in [&client, &other] {
+        simple(each, "BEGIN; DELETE FROM '/t.table' WHERE a = 1").await;
+    }
+    simple(&client, "COMMIT").await;
+    assert_eq!(code(&other.simple_query("COMMIT").await.unwrap_err()), "40001");
+    assert_eq!(simple(&other, count).await, ["2", "done 1"]);
+
+    // One snapshot, where it is asked for, and nothing changed where that was said.
+    simple(&other, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await;
+    simple(&client, "INSERT INTO '/t.table' VALUES (7)").await;
+    assert_eq!(simple(&other, count).await, ["2", "done 1"]);
+    let error = other.simple_query("DROP TABLE '/t.table'").await.unwrap_err();
+    assert_eq!(code(&error), "25006");
+    simple(&other, "ROLLBACK").await;
+    assert_eq!(simple(&other, count).await, ["3", "done 1"]);
+
+    // One whose client is gone leaves nothing.
+    simple(&client, "BEGIN; DROP TABLE '/t.table'").await;
+    drop(client);
+    assert_eq!(simple(&other, count).await, ["3", "done 1"]);
+    let node = "CREATE NODE '/h' FACTORY hostmount WITH (directory = '.'); DROP NODE '/h'";
+    assert_eq!(simple(&other, node).await, ["done 0", "done 0"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_is_cancelled_at_once() {
+    let server = Server::start(&[]);
+    let client = server.client().await;
+    let long = "SELECT count(*) FROM generate_series(1, 100000000) AS a (x), \
+                generate_series(1, 100000000) AS b (y) WHERE x % 7 <> y % 5";
+    let rows = "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n) SELECT i FROM n";
+    for text in [long, rows] {
+        for simply in [true, false] {
+            let token = client.cancel_token();
+            let cancel = async {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                token.cancel_query(NoTls).await.unwrap();
+                Instant::now()
+            };
+            let statement = async {
+                let failed = match simply {
+                    true => {
+                        client
+                            .simple_query_raw(text)
+                            .await
+                            .unwrap()
+                            .try_for_each(|_| async { Ok(()) })
+                            .await
+                    }
+                    false => {
+                        let none: [&str; 0] = [];
+                        let rows = client.query_raw(text, none).await.unwrap();
+                        rows.try_for_each(|_| async { Ok(()) }).await
+                    }
+                };
+                (failed.unwrap_err(), Instant::now())
+            };
+            let (cancelled, (error, ended)) = tokio::join!(cancel, statement);
+            assert_eq!(code(&error), "57014", "{error:?}");
+            let late = ended.saturating_duration_since(cancelled);
+            assert!(late < Duration::from_secs(2), "{text}: {late:?}");
+        }
+    }
+    // Between two statements it is for neither.
+    client.cancel_token().cancel_query(NoTls).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(simple(&client, "SELECT 1").await, ["1", "done 1"]);
+    // Nor is it anybody else's.
+    let mut stream = server.raw();
+    let request = [16i32, 80_877_102, 1, 12345].map(i32::to_be_bytes).concat();
+    stream.write_all(&request).unwrap();
+    assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_ends_at_its_limit_of_time() {
+    let server = Server::start(&[]);
+    let client = server.client().await;
+    let long = "SELECT count(*) FROM generate_series(1, 100000000) AS a (x), \
+                generate_series(1, 100000000) AS b (y) WHERE x % 7 <> y % 5";
+    simple(&client, "SET statement_timeout = '300ms'").await;
+    let begun = Instant::now();
+    assert_eq!(code(&client.simple_query(long).await.unwrap_err()), "57014");
+    assert!(begun.elapsed() < Duration::from_secs(3));
+    assert_eq!(
+        simple(&client, "SET statement_timeout = 0; SELECT 1").await,
+        ["done 0", "1", "done 1"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_clients_at_once() {
+    let server = Server::start(&["--max-connections", "50"]);
+    let ready = Arc::new(tokio::sync::Barrier::new(51));
+    let mut clients = Vec::new();
+    for number in 0..50i64 {
+        let client = server.client().await;
+        let ready = ready.clone();
+        clients.push(tokio::spawn(async move {
+            ready.wait().await;
+            for turn in 0..5 {
+                let text = "SELECT count(*), sum(n) FROM '/sensors/a.series' WHERE n > $1";
+                let row = client.query_one(text, &[&(number + turn)]).await.unwrap();
+                assert_eq!(row.get::<_, i64>(0), 5000 - number - turn);
+            }
+            ready.wait().await;
+        }));
+    }
+    // There is no place for another one, who is told so.
+    let error = server.try_client().await.err().unwrap();
+    assert_eq!(code(&error), "53300", "{error:?}");
+    ready.wait().await;
+    ready.wait().await;
+    for client in clients {
+        client.await.unwrap();
+    }
+    // Places are free again, if not at once.
+    let begun = Instant::now();
+    while server.try_client().await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Puts a message of a type.
+fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![kind];
+    bytes.extend((body.len() as i32 + 4).to_be_bytes());
+    bytes.extend(body);
+    bytes
+}
+
+fn startup() -> Vec<u8> {
+    let body = b"\0\x03\0\0user\0ann\0database\0pond\0options\0-c geqo=off\0\0";
+    let mut bytes = (body.len() as i32 + 4).to_be_bytes().to_vec();
+    bytes.extend(body);
+    bytes
+}
+
+/// Exchanges that a client may have, each message by itself.
+fn exchanges() -> Vec<Vec<Vec<u8>>> {
+    vec![
+        vec![startup(), message(b'Q', b"SELECT 1\0"), message(b'X', b"")],
+        vec![
+            startup(),
+            message(b'P', b"s\0SELECT $1::int, n FROM '/sensors/few.table' WHERE n > $2\0\0\x02\0\0\0\x17\0\0\0\0"),
+            message(b'D', b"Ss\0"),
+            message(b'B', b"p\0s\0\0\x02\0\x01\0\0\0\x02\0\0\0\x04\0\0\0\x05\0\0\0\x011\0\x01\0\x01"),
+            message(b'D', b"Pp\0"),
+            message(b'E', b"p\0\0\0\0\x01"),
+            message(b'H', b""),
+            message(b'E', b"p\0\0\0\0\0"),
+            message(b'C', b"Pp\0"),
+            message(b'S', b""),
+            message(b'X', b""),
+        ],
+        vec![
+            startup(),
+            message(b'Q', b"BEGIN; SELECT * FROM pg_catalog.pg_namespace; SELECT 'a'; COMMIT\0"),
+            message(b'd', b"copied"),
+            message(b'c', b""),
+            message(b'S', b""),
+        ],
+        vec![[8i32, 80_877_103].map(i32::to_be_bytes).concat(), startup(), message(b'X', b"")],
+        vec![[16i32, 80_877_102, 7, 7].map(i32::to_be_bytes).concat()],
+    ]
+}
+
+/// Makes a valid exchange another one.
+fn mutate(random: &mut Random, mut exchange: Vec<Vec<u8>>) -> Vec<u8> {
+    for _ in 0..=random.below(3) {
+        let at = random.below(exchange.len() as u64) as usize;
+        let part = &mut exchange[at];
+        let place = random.below(part.len() as u64 + 1) as usize;
+        match random.below(8) {
+            0 => part.truncate(place),
+            1 if place < part.len() => part[place] = random.below(256) as u8,
+            2 => part.insert(place, random.below(256) as u8),
+            // A length that is not its own.
+            3 if part.len() >= 5 => {
+                let lengths = [0, 3, 4, 5, 1000, 1 << 20, 16 << 20, i32::MAX, -1, i32::MIN];
+                let length = lengths[random.below(lengths.len() as u64) as usize];
+                let begin = usize::from(at > 0);
+                part[begin..begin + 4].copy_from_slice(&length.to_be_bytes());
+            }
+            4 => *part = (0..random.below(64)).map(|_| random.below(256) as u8).collect(),
+            5 => {
+                let other = exchange[random.below(exchange.len() as u64) as usize].clone();
+                exchange.insert(at, other);
+            }
+            6 => drop(exchange.remove(at)),
+            _ => part.extend((0..random.below(9)).map(|_| random.below(256) as u8)),
+        }
+        if exchange.is_empty() {
+            break;
+        }
+    }
+    exchange.concat()
+}
+
+#[test]
+fn ten_thousand_malformed_messages_end_nothing_but_themselves() {
+    const EXCHANGES: usize = 10_000;
+    const CLIENTS: u64 = 8;
+    let server = Server::start(&[]);
+    let send = |bytes: &[u8]| {
+        let mut stream = server.raw();
+        // The server may have hung up in the middle.
+        let _ = stream.write_all(bytes);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let begun = Instant::now();
+        let _ = std::io::copy(&mut stream, &mut std::io::sink());
+        assert!(begun.elapsed() < Duration::from_secs(19), "no end to {bytes:?}");
+    };
+    let all = |seed: u64, count: usize| {
+        let mut random = Random(seed);
+        let exchanges = exchanges();
+        for _ in 0..count {
+            let exchange = exchanges[random.below(exchanges.len() as u64) as usize].clone();
+            send(&mutate(&mut random, exchange));
+        }
+    };
+    all(1, 200);
+    let before = server.resident_kib();
+    std::thread::scope(|scope| {
+        for seed in 0..CLIENTS {
+            let all = &all;
+            scope.spawn(move || all(seed + 2, EXCHANGES / CLIENTS as usize));
+        }
+    });
+    let after = server.resident_kib();
+    assert!(after < before + 200 * 1024, "{before} KiB became {after} KiB");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let client = server.client().await;
+        assert_eq!(simple(&client, "SELECT 1").await, ["1", "done 1"]);
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_read_holds_nothing_but_a_batch() {
+    let server = Server::start(&[]);
+    let client = server.client().await;
+    simple(&client, "SELECT 1").await;
+    let mut stream = server.raw();
+    stream.write_all(&startup()).unwrap();
+    let many = b"SELECT repeat('x', 1000), x FROM generate_series(1, 100000000) AS s (x)\0";
+    stream.write_all(&message(b'Q', many)).unwrap();
+    let before = server.resident_kib();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let after = server.resident_kib();
+    assert!(after < before + 200 * 1024, "{before} KiB became {after} KiB");
+    assert_eq!(simple(&client, "SELECT 1").await, ["1", "done 1"]);
+}
+
+const ASKED_BY_PSQL: &[(&str, &[&str])] = &[
+    // \dn
+    (
+        r#"SELECT n.nspname AS "Name", pg_catalog.pg_get_userbyid(n.nspowner) AS "Owner"
+           FROM pg_catalog.pg_namespace n
+           WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY 1;"#,
+        &["/|ann", "/sensors|ann", "public|ann", "done 3"],
+    ),
+    // \d
+    (
+        r#"SELECT n.nspname as "Schema", c.relname as "Name",
+             CASE c.relkind WHEN 'r' THEN 'table' WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view'
+               WHEN 'i' THEN 'index' WHEN 'S' THEN 'sequence' WHEN 't' THEN 'TOAST table'
+               WHEN 'f' THEN 'foreign table' WHEN 'p' THEN 'partitioned table'
+               WHEN 'I' THEN 'partitioned index' END as "Type",
+             pg_catalog.pg_get_userbyid(c.relowner) as "Owner"
+           FROM pg_catalog.pg_class c
+             LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam
+           WHERE c.relkind IN ('r','p','v','m','S','f','')
+             AND n.nspname <> 'pg_catalog' AND n.nspname !~ '^pg_toast'
+             AND n.nspname <> 'information_schema' AND pg_catalog.pg_table_is_visible(c.oid)
+           ORDER BY 1,2;"#,
+        &["/sensors|a.series|table|ann", "/sensors|few.table|view|ann", "done 2"],
+    ),
+    ("SELECT current_database(), current_schema, current_user", &["pond|public|ann", "done 1"]),
+    ("SELECT \"pg_is_in_recovery\"(), current_setting('server_version')", &["f|15.0", "done 1"]),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tools_find_directories_and_tables() {
+    let server = Server::start(&[]);
+    let client = server.client().await;
+    for (text, expected) in ASKED_BY_PSQL {
+        assert_eq!(simple(&client, text).await, *expected, "{text}");
+    }
+    let version = simple(&client, "SELECT version()").await;
+    assert!(version[0].starts_with("PostgreSQL 15.0 (pond "), "{version:?}");
+    // Numbers are the same on all connections, and lead to columns.
+    let number = "SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relname = 'a.series'";
+    let number = simple(&client, number).await[0].clone();
+    let columns = format!(
+        "SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnum
+         FROM pg_catalog.pg_attribute a
+         WHERE a.attrelid = '{number}' AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"
+    );
+    let found = simple(&server.client().await, &columns).await;
+    assert_eq!(found.len(), 5, "{found:?}");
+    assert!(found[1].starts_with("n|bigint|2"), "{found:?}");
+    // The standard's own, and a path as tools write it.
+    let columns = "SELECT column_name FROM information_schema.columns \
+                   WHERE table_schema = '/sensors' AND table_name = 'few.table'";
+    assert_eq!(simple(&client, columns).await, ["n", "name", "done 2"]);
+    let rows = "SELECT count(*) FROM \"/sensors\".\"few.table\"";
+    assert_eq!(simple(&client, rows).await, ["3", "done 1"]);
+    let both = "SELECT relname, count(*) FROM pg_class, '/sensors/few.table' \
+                WHERE relkind = 'v' GROUP BY 1";
+    assert_eq!(simple(&client, both).await, ["few.table|3", "done 1"]);
+}
+
+/// TLS for tokio-postgres, which trusts one certificate.
+#[derive(Clone)]
+struct Tls(Arc<tokio_rustls::rustls::ClientConfig>);
+
+struct Encrypted(tokio_rustls::client::TlsStream<tokio_postgres::Socket>);
+
+impl tokio_postgres::tls::MakeTlsConnect<tokio_postgres::Socket> for Tls {
+    type Stream = Encrypted;
+    type TlsConnect = Self;
+    type Error = std::io::Error;
+
+    fn make_tls_connect(&mut self, _: &str) -> Result<Self, std::io::Error> {
+        Ok(self.clone())
+    }
+}
+
+impl tokio_postgres::tls::TlsConnect<tokio_postgres::Socket> for Tls {
+    type Stream = Encrypted;
+    type Error = std::io::Error;
+    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Encrypted, std::io::Error>> + Send>>;
+
+    fn connect(self, stream: tokio_postgres::Socket) -> Self::Future {
+        Box::pin(async move {
+            let name = "localhost".try_into().unwrap();
+            let connector = tokio_rustls::TlsConnector::from(self.0);
+            connector.connect(name, stream).await.map(Encrypted)
+        })
+    }
+}
+
+impl tokio_postgres::tls::TlsStream for Encrypted {
+    fn channel_binding(&self) -> tokio_postgres::tls::ChannelBinding {
+        tokio_postgres::tls::ChannelBinding::none()
+    }
+}
+
+impl tokio::io::AsyncRead for Encrypted {
+    fn poll_read(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buf: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::pin::Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl tokio::io::AsyncWrite for Encrypted {
+    fn poll_write(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buf: &[u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        std::pin::Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::pin::Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::pin::Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// Writes a certificate of this machine, its key, and a file of users; returns a client that trusts it.
+fn identity(dir: &Path) -> Tls {
+    use std::os::unix::fs::PermissionsExt;
+    use tokio_rustls::rustls;
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(dir.join("cert.pem"), made.cert.pem()).unwrap();
+    std::fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    // The second is `secret`, as Postgres keeps it.
+    std::fs::write(dir.join("users"), "# who may come in\nann:geheim:é\n").unwrap();
+    std::fs::set_permissions(dir.join("users"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Tls(Arc::new(config))
+}
+
+const SECURED: &[&str] =
+    &["--tls-cert", "cert.pem", "--tls-key", "key.pem", "--password-file", "users"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn others_come_in_with_tls_and_a_password_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let tls = identity(dir.path());
+    let options = [&["--postgres", "0.0.0.0:0"], SECURED].concat();
+    let server = Server::start_with(dir, &[], &options);
+    let connect = async |password: Option<&str>, user: &str, tls: Tls| {
+        let mut config = server.config();
+        config.user(user).ssl_mode(tokio_postgres::config::SslMode::Require);
+        if let Some(password) = password {
+            config.password(password);
+        }
+        let (client, connection) = config.connect(tls).await?;
+        tokio::spawn(connection);
+        Ok::<_, tokio_postgres::Error>(client)
+    };
+    let client = connect(Some("geheim:é"), "ann", tls.clone()).await.unwrap();
+    assert_eq!(simple(&client, "SELECT current_user").await, ["ann", "done 1"]);
+    for (password, user) in [("wrong", "ann"), ("geheim:é", "bob"), ("", "ann")] {
+        let error = connect(Some(password), user, tls.clone()).await.err().unwrap();
+        assert_eq!(code(&error), "28P01", "{user} {password}: {error:?}");
+    }
+    assert!(connect(None, "ann", tls.clone()).await.is_err());
+    // A statement of theirs is cancelled through TLS, too.
+    let long = "SELECT count(*) FROM generate_series(1, 100000000) AS a (x), \
+                generate_series(1, 100000000) AS b (y) WHERE x % 7 <> y % 5";
+    let token = client.cancel_token();
+    let cancel = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        token.cancel_query(tls).await.unwrap();
+    };
+    let ((), cancelled) = tokio::join!(cancel, client.simple_query(long));
+    assert_eq!(code(&cancelled.unwrap_err()), "57014");
+    // In clear, nobody.
+    let mut config = server.config();
+    config.password("geheim:é");
+    let error = config.connect(NoTls).await.err().unwrap();
+    assert_eq!(code(&error), "28000", "{error:?}");
+}
+
+#[test]
+fn an_address_of_others_is_refused_without_tls_and_users() {
+    let dir = tempfile::tempdir().unwrap();
+    identity(dir.path());
+    assert!(run(dir.path(), &["init"]).status.success());
+    let serve = |options: &[&str]| {
+        let output = run(dir.path(), &[&["serve", "--postgres"], options].concat());
+        (output.status.code(), stderr(&output))
+    };
+    for options in [
+        &["0.0.0.0:0"] as &[&str],
+        &["0.0.0.0:0", "--password-file", "users"],
+        &["0.0.0.0:0", "--tls-cert", "cert.pem", "--tls-key", "key.pem"],
+        &["[::]:0"],
+    ] {
+        let (code, said) = serve(options);
+        assert_eq!(code, Some(4), "{options:?}: {said}");
+        assert!(said.contains("can be reached by others"), "{said}");
+    }
+    use std::os::unix::fs::PermissionsExt;
+    let open = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(dir.path().join("users"), open).unwrap();
+    let (code, said) = serve(&["127.0.0.1:0", "--password-file", "users"]);
+    assert_eq!(code, Some(4), "{said}");
+    assert!(said.contains("can be read by others") && said.contains("chmod 600"), "{said}");
+    let (code, said) = serve(&["nonsense"]);
+    assert_eq!(code, Some(1), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_end_the_server_in_order() {
+    use rustix::process::Signal;
+    for (signal, expected) in [(Signal::TERM, 0), (Signal::INT, 130)] {
+        let mut server = Server::start(&["--write"]);
+        let (idle, busy) = (server.client().await, server.client().await);
+        simple(&idle, "BEGIN; CREATE TABLE '/left.table' AS SELECT 1 AS a").await;
+        let long = "SELECT count(*) FROM generate_series(1, 100000000) AS a (x), \
+                    generate_series(1, 100000000) AS b (y) WHERE x % 7 <> y % 5";
+        let running = tokio::spawn(async move { busy.simple_query(long).await });
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        server.signal(signal);
+        let error = running.await.unwrap().unwrap_err();
+        assert_eq!(code(&error), "57P01", "{error:?}");
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = server.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(10));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        assert_eq!(status.code(), Some(expected));
+        let listed = run(server.dir.path(), &["ls", "/"]);
+        assert!(!stdout(&listed).contains("left"), "{}", stdout(&listed));
+    }
+}
+
+/// Where psql is installed, it is tried.
+#[test]
+fn psql_describes_the_pond() {
+    if Command::new("psql").arg("--version").stdout(Stdio::null()).status().is_err() {
+        return;
+    }
+    let server = Server::start(&[]);
+    let port = server.address.port().to_string();
+    let psql = |commands: &[&str]| {
+        let mut command = Command::new("psql");
+        command.args(["-X", "-h", "127.0.0.1", "-p", &port, "-U", "ann", "-At", "pond"]);
+        for each in commands {
+            command.args(["-c", each]);
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{commands:?}: {}", stderr(&output));
+        assert_eq!(stderr(&output), "", "{commands:?}");
+        stdout(&output)
+    };
+    assert_eq!(psql(&["SELECT 1", "SELECT 'a' AS b"]), "1\na\n");
+    let tables = "/sensors|a.series|table|ann\n";
+    assert_eq!(psql(&["\\dt"]), tables);
+    assert_eq!(psql(&["\\d"]), format!("{tables}/sensors|few.table|view|ann\n"));
+    assert!(psql(&["\\dn"]).contains("/sensors|ann"));
+    let described = psql(&["\\d \"/sensors\".\"a.series\""]);
+    assert!(described.starts_with("timestamp|timestamp"), "{described}");
+    assert!(described.contains("\nn|bigint|"), "{described}");
+    for command in [
+        "\\l",
+        "\\du",
+        "\\df nothing",
+        "\\di",
+        "\\dv",
+        "\\conninfo",
+        "\\d+ \"/sensors\".\"few.table\"",
+    ] {
+        psql(&[command]);
+    }
+}

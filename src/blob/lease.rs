@@ -95,8 +95,9 @@ impl Lease {
     ) -> Result<Self> {
         let until = Instant::now() + wait;
         let busy = |what: &str| {
-            Error::new(ErrorKind::Conflict, format!("'{dir}' {what}"))
-                .with_hint("try again when that has ended; who was killed counts for ten minutes more")
+            Error::new(ErrorKind::Conflict, format!("'{dir}' {what}")).with_hint(
+                "try again when that has ended; who was killed counts for ten minutes more",
+            )
         };
         let path = dir.clone().join("gc");
         let mut mode = PutMode::Create;

@@ -70,6 +70,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream;
+use pond::context::PondContextBuilder;
 use pond::factory::parse_duration;
 use pond::keep::parse_size;
 use pond::location::Location;

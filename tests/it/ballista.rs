@@ -1,7 +1,7 @@
 //! A Ballista cluster on loopback for tests and benchmarks: a scheduler and executors of the stock
 //! crates, each a process of its own.
 //!
-//! They are the running binary again, which calls [`child`] when [`has_role`] says that it is one of them.
+//! They are the running binary again, which calls [`child`] when `POND_TEST_ROLE` says that it is one of them.
 //! They end when their standard input does, so that none outlives its parent whatever becomes of that.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -103,11 +103,6 @@ fn say(text: &str) {
 
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_default()
-}
-
-/// Whether this process is one of a cluster's.
-pub fn has_role() -> bool {
-    !variable("POND_TEST_ROLE").is_empty()
 }
 
 /// Runs a process of a cluster's, until its standard input ends.

@@ -270,7 +270,7 @@ async fn histories_that_have_diverged_are_refused_both_ways() {
     assert_eq!(forward(&pond, &pond).await.unwrap_err().kind(), ErrorKind::Invalid);
     std::fs::create_dir_all(dir.path().join("home/below")).unwrap();
     std::fs::write(dir.path().join("home/below/letter"), "dear").unwrap();
-    let error = Side::open_or_make(&dir.path().join("home"), FAST).unwrap_err();
+    let error = Side::open_or_make(dir.path().join("home"), FAST).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 use pond::policy::Access;
+use pond::replica::Side;
 
 use super::{Outcome, Shell, copies, query};
 
@@ -28,8 +29,9 @@ pub struct Backup {
 impl Backup {
     pub fn run(self, shell: &Shell) -> Outcome {
         query(async {
+            let target = copies::place(shell, &self.target, Access::Write)?;
             let source = copies::this(shell, Access::Read)?;
-            let copy = copies::other_or_new(shell, &self.target)?;
+            let copy = Side::open_or_make(target, shell.pond_options())?;
             copies::forward_copy(&source, &copy, &format!("backed up to '{}'", copy.name())).await
         })?;
         Ok(0)

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 use pond::policy::Access;
+use pond::replica::Side;
 
 use super::{Outcome, Shell, copies, query};
 
@@ -30,8 +31,10 @@ pub struct ClonePond {
 impl ClonePond {
     pub fn run(self, shell: &Shell) -> Outcome {
         query(async {
-            let source = copies::other(shell, &self.source, Access::Read)?;
-            let clone = copies::other_or_new(shell, &self.dir)?;
+            let source = copies::place(shell, &self.source, Access::Read)?;
+            let clone = copies::place(shell, &self.dir, Access::Write)?;
+            let source = Side::open(source, shell.pond_options())?;
+            let clone = Side::open_or_make(clone, shell.pond_options())?;
             copies::forward_copy(&source, &clone, &format!("cloned to '{}'", clone.name())).await
         })?;
         Ok(0)

@@ -25,30 +25,17 @@ pub fn this(shell: &Shell, access: Access) -> Result<Side> {
     Side::open(location, shell.pond_options())
 }
 
-/// Returns the place of another pond, to be read or changed.
-fn place(shell: &Shell, place: &Path, access: Access) -> Result<Location> {
-    let location = location_of(place)?;
+/// Returns the place of another pond, to be read or changed; whether one is there is not looked at yet.
+///
+/// # Errors
+/// `Refused`; those of [`Location::parse`].
+pub fn place(shell: &Shell, given: &Path, access: Access) -> Result<Location> {
+    let location = location_of(given)?;
     if access == Access::Write {
         shell.policy().check_write(format_args!("'{location}'"))?;
     }
     location.check(shell.policy(), access)?;
     Ok(location)
-}
-
-/// Returns the pond at a place that was given, to be read or changed.
-///
-/// # Errors
-/// `NotFound` if there is none; `Refused`.
-pub fn other(shell: &Shell, given: &Path, access: Access) -> Result<Side> {
-    Side::open(place(shell, given, access)?, shell.pond_options())
-}
-
-/// Returns the pond at a place that was given, or the place for it.
-///
-/// # Errors
-/// `AlreadyExists` if something else is there; `Refused`.
-pub fn other_or_new(shell: &Shell, given: &Path) -> Result<Side> {
-    Side::open_or_make(place(shell, given, Access::Write)?, shell.pond_options())
 }
 
 /// Brings `copy` up to `source` and says so, `done` being the words for it.

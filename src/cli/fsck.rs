@@ -9,7 +9,7 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
 use pond::keep::{Checked, check};
 use pond::output::{self, escape_controls};
 use pond::policy::Access;
-use pond::replica::{Compared, compare};
+use pond::replica::{Compared, Side, compare};
 use pond::{Error, Result};
 
 use super::{Outcome, Shell, copies, note, print_rows, query};
@@ -68,11 +68,13 @@ impl Fsck {
     async fn check(&self, shell: &Shell, mut found: impl FnMut(Error)) -> Result<Done> {
         let location = shell.require_location()?;
         // A copy that is not there is told before all is read.
-        let copy = self
-            .against
-            .as_deref()
-            .map(|place| copies::other(shell, place, Access::Read))
-            .transpose()?;
+        let copy = match &self.against {
+            Some(place) => {
+                let place = copies::place(shell, place, Access::Read)?;
+                Some(Side::open(place, shell.pond_options())?)
+            }
+            None => None,
+        };
         let checked = check(location, &mut found).await?;
         let compared = match &copy {
             Some(copy) => compare(&copies::this(shell, Access::Read)?, copy, &mut found).await?,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 use pond::policy::Access;
+use pond::replica::Side;
 
 use super::{Outcome, Shell, copies, query};
 
@@ -23,8 +24,9 @@ pub struct Pull {
 impl Pull {
     pub fn run(self, shell: &Shell) -> Outcome {
         query(async {
+            let source = copies::place(shell, &self.source, Access::Read)?;
             let pond = copies::this(shell, Access::Write)?;
-            let source = copies::other(shell, &self.source, Access::Read)?;
+            let source = Side::open(source, shell.pond_options())?;
             copies::forward_here(&source, &pond, &format!("pulled from '{}'", source.name())).await
         })?;
         Ok(0)

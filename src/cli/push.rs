@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueHint};
 use pond::ErrorKind;
 use pond::policy::Access;
+use pond::replica::Side;
 
 use super::{Outcome, Shell, copies, query};
 
@@ -24,15 +25,13 @@ pub struct Push {
 impl Push {
     pub fn run(self, shell: &Shell) -> Outcome {
         query(async {
+            let target = copies::place(shell, &self.target, Access::Write)?;
             let source = copies::this(shell, Access::Read)?;
-            let copy = copies::other(shell, &self.target, Access::Write).map_err(|error| {
-                match error.kind() {
-                    ErrorKind::NotFound => error.with_hint(format!(
-                        "pond backup {} makes a copy there",
-                        self.target.display()
-                    )),
-                    _ => error,
-                }
+            let copy = Side::open(target, shell.pond_options());
+            let copy = copy.map_err(|error| match error.kind() {
+                ErrorKind::NotFound => error
+                    .with_hint(format!("pond backup {} makes a copy there", self.target.display())),
+                _ => error,
             })?;
             copies::forward_copy(&source, &copy, &format!("pushed to '{}'", copy.name())).await
         })?;

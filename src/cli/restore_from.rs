@@ -36,9 +36,10 @@ pub struct RestoreFrom {
 impl RestoreFrom {
     pub fn run(self, shell: &Shell) -> Outcome {
         let lost = query(async {
-            let copy = copies::other(shell, &self.target, Access::Read)?;
+            let target = copies::place(shell, &self.target, Access::Read)?;
             let location = shell.location()?.unwrap_or_else(|| POND_DIR.into());
             shell.policy().check_write(format_args!("'{location}'"))?;
+            let copy = Side::open(target, shell.pond_options())?;
             let pond = Side::open_or_make(location, shell.pond_options())?;
             let is_there = pond.is_there().await?;
             let done = format!("restored from '{}'", copy.name());

@@ -582,6 +582,7 @@ impl Pond {
         self.policy.check_write("the oplog")?;
         let mut state = self.inner.state.lock().await;
         self.catch_up(&mut state, false).await?;
+        policy::publish()?;
         let result = work(&self.inner.oplog, &mut state.table).await;
         state.save();
         result

@@ -24,6 +24,7 @@ use crate::entry::now_micros;
 use crate::error::{Error, Result};
 use crate::namespace::Namespace;
 use crate::oplog::{Scan, TableState};
+use crate::policy::publish;
 use crate::pond::Pond;
 use crate::store::list_dir;
 
@@ -106,6 +107,7 @@ impl Pond {
         let table = self.table().await?;
         let since = Scan::txns(candidates.txn + 1..=i64::MAX);
         candidates.drop_needed(self, &table, since, &Merged::default(), 0).await?;
+        publish()?;
         for blob in candidates.blobs.values().chain(&candidates.staged) {
             self.blobs().delete(&lock, blob).await?;
         }

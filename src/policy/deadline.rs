@@ -1,9 +1,9 @@
 //! Work that must be done in time: a statement, with the rows it makes, or a verb.
 //!
 //! Work that is late is given up where it next waits for something, and leaves what dropping it leaves:
-//! nothing. But what is being published is never given up: [`publish`] marks the point from which the
+//! nothing in the pond. But what is being published is never given up: [`publish`] marks the point from which the
 //! changes are made, which are then made and told whatever the time; work that is late before it
-//! publishes nothing. So who is told that the time was over knows that nothing was changed.
+//! publishes nothing. So who is told that the time was over knows that the pond is as it was.
 //!
 //! The clock has a thread of its own: those of the work may all be busy.
 
@@ -50,7 +50,7 @@ impl Work {
             ErrorKind::Limit,
             format!("the statement took longer than the time limit of {:?}", self.timeout),
         )
-        .with_hint("nothing was changed; the limit is chosen where the pond is opened (--timeout)")
+        .with_hint("the pond is as it was; the limit is chosen where it is opened (--timeout)")
     }
 }
 

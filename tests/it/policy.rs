@@ -232,6 +232,8 @@ const VERBS: &[Case] = &[
     both("pull $H/copy"),
     both("push $H/copy"),
     host("fsck --against $H/copy"),
+    // Elsewhere it would serve for as long as it is let.
+    free("serve --postgres nowhere"),
     free("completions bash"),
     free("man put"),
     host("man --dir $H/man"),

@@ -12,6 +12,9 @@ use super::Side;
 use crate::error::{Error, ErrorKind, Result};
 use crate::oplog::{Expired, Scan, TableState};
 
+/// Rows of a transaction that tell it from others: one id is enough, and a transaction may be large.
+const PRINT_ROWS: usize = 100;
+
 /// How a copy relates to its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum History {
@@ -119,13 +122,16 @@ struct Print {
     digest: [u8; 32],
 }
 
-/// Computes it from the rows, but for their contents, of which they have the hash.
+/// Computes it from the first rows, but for their contents, of which they have the hash.
 async fn print(side: &Side, table: &TableState, txn: i64) -> Result<Print> {
     let scan = Scan::txns(txn..=txn).without_content().without_facts();
     let mut rows = side.oplog.rows(&table.files, scan);
-    let (mut timestamp, mut hasher) = (0, Sha256::new());
-    while let Some(batch) = rows.try_next().await.map_err(|error| side.named(error))? {
-        for row in batch {
+    let (mut timestamp, mut hasher, mut left) = (0, Sha256::new(), PRINT_ROWS);
+    while left > 0
+        && let Some(batch) = rows.try_next().await.map_err(|error| side.named(error))?
+    {
+        for row in batch.into_iter().take(left) {
+            left -= 1;
             timestamp = row.timestamp;
             let bytes = postcard::to_allocvec(&row)
                 .map_err(|error| Error::invalid("encoding oplog rows").with_source(error))?;

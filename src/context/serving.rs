@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use super::{Answers, Output, Planned, PondContext, Purpose, write_syntax};
 use crate::error::Result;
 use crate::sql::{Body, Statement};
+use crate::tree::{Edit, Savepoint};
 
 /// What is known of a statement before it runs.
 pub(crate) struct Description {
@@ -106,6 +107,20 @@ impl PondContext {
         let binding = self.bind(Vec::new()).await?;
         binding.prepare_listing().await?;
         Ok(binding.tables())
+    }
+
+    /// Returns a point in the open transaction to which it can be taken back; `None` without one.
+    pub(crate) async fn savepoint(&self) -> Option<Savepoint> {
+        self.inner.open.lock().await.as_ref().map(Edit::savepoint)
+    }
+
+    /// Takes the open transaction back to a point in it, or all of it to before its beginning.
+    pub(crate) async fn roll_back_to(&self, point: Option<Savepoint>) {
+        let mut open = self.inner.open.lock().await;
+        match (open.as_mut(), point) {
+            (Some(edit), Some(point)) => edit.roll_back_to(point),
+            _ => *open = None,
+        }
     }
 
     /// Makes the engine's session have all functions there are.

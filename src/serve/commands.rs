@@ -264,6 +264,9 @@ pub(super) enum Command {
     SetTransaction(Modes),
     Commit,
     RollBack,
+    Savepoint(String),
+    Release(String),
+    RollBackTo(String),
     /// All of them, without a name.
     Deallocate(Option<String>),
     DiscardAll,
@@ -300,7 +303,12 @@ impl Command {
             "BEGIN" => Some(Self::Begin(words.modes()?)),
             "START" if words.take("TRANSACTION") => Some(Self::Begin(words.modes()?)),
             "COMMIT" | "END" if words.ends_transaction() => Some(Self::Commit),
-            "ROLLBACK" | "ABORT" if words.ends_transaction() => Some(Self::RollBack),
+            "ROLLBACK" | "ABORT" => words.roll_back(),
+            "SAVEPOINT" => words.only_name().map(Self::Savepoint),
+            "RELEASE" => {
+                words.take("SAVEPOINT");
+                words.only_name().map(Self::Release)
+            }
             "DEALLOCATE" => {
                 words.take("PREPARE");
                 match words.names().as_slice() {
@@ -322,9 +330,14 @@ impl Command {
         })
     }
 
-    /// Whether it may come in a transaction that has failed.
+    /// Whether it ends a transaction.
     pub(super) fn ends_transaction(&self) -> bool {
         matches!(self, Self::Commit | Self::RollBack)
+    }
+
+    /// Whether it may come in a transaction that has failed.
+    pub(super) fn mends_transaction(&self) -> bool {
+        self.ends_transaction() || matches!(self, Self::RollBackTo(_))
     }
 }
 
@@ -387,6 +400,29 @@ impl Words<'_> {
             self.take("TRANSACTION");
         }
         self.peek().is_none()
+    }
+
+    /// Returns the one name that is left, as Postgres would know it.
+    fn only_name(&self) -> Option<String> {
+        match &self.cut.tokens[self.at..] {
+            [(Token::Word(word), _)] if word.quote_style.is_none() => {
+                Some(word.value.to_lowercase())
+            }
+            [(Token::Word(word), _)] => Some(word.value.clone()),
+            _ => None,
+        }
+    }
+
+    /// Reads what follows ROLLBACK.
+    fn roll_back(&mut self) -> Option<Command> {
+        if self.ends_transaction() {
+            return Some(Command::RollBack);
+        }
+        if !self.take("TO") {
+            return None;
+        }
+        self.take("SAVEPOINT");
+        self.only_name().map(Command::RollBackTo)
     }
 
     /// Reads what follows SET; settings with a dot are the engine's.
@@ -521,7 +557,10 @@ mod tests {
             ),
             ("END", Some(Command::Commit)),
             ("ABORT WORK", Some(Command::RollBack)),
-            ("ROLLBACK TO SAVEPOINT a", None),
+            ("SAVEPOINT A", Some(Command::Savepoint("a".into()))),
+            ("RELEASE \"A\"", Some(Command::Release("A".into()))),
+            ("ROLLBACK TO SAVEPOINT a", Some(Command::RollBackTo("a".into()))),
+            ("ROLLBACK AND CHAIN", None),
             ("DEALLOCATE ALL", Some(Command::Deallocate(None))),
             ("DEALLOCATE \"_pg3_0\"", Some(Command::Deallocate(Some("_pg3_0".into())))),
             ("DISCARD ALL", Some(Command::DiscardAll)),

@@ -66,10 +66,18 @@ impl From<Violation> for PgError {
 
 impl From<Error> for PgError {
     fn from(error: Error) -> Self {
+        let code = code_of(&error);
+        let hint = match (code, error.kind()) {
+            // Who connects does not open the pond.
+            ("25006", ErrorKind::Refused) => {
+                Some("pond serve --write lets clients change the pond")
+            }
+            _ => error.hint(),
+        };
         Self {
-            code: code_of(&error),
+            code,
             message: error.to_string(),
-            hint: error.hint().map(str::to_owned),
+            hint: hint.map(str::to_owned),
             position: None,
             is_fatal: false,
         }

@@ -25,7 +25,7 @@
 //! The protocol is spoken here rather than through `datafusion-postgres`, whose handlers collect the rows
 //! of a portal and whose messages are read unchecked; its catalogs and rewriting of queries are used.
 //!
-//! `COPY … FROM STDIN`, cursors of SQL, savepoints and notifications are left out.
+//! `COPY … FROM STDIN`, cursors of SQL and notifications are left out.
 
 mod commands;
 mod connection;

@@ -18,7 +18,7 @@ use datafusion::arrow::array::{
     ArrayRef, BooleanArray, Float64Array, Int16Array, Int32Array, RecordBatch, StringArray,
     new_null_array,
 };
-use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::{MemTable, SchemaProvider, Session, TableProvider};
 use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::execution::session_state::SessionStateBuilder;
@@ -47,7 +47,7 @@ use super::values::PgType;
 use crate::catalog::{CATALOG, LISTED_TABLES_MAX};
 use crate::context::PondContext;
 use crate::error::{Error, Result};
-use crate::sql::Cut;
+use crate::sql::{Cut, cut};
 
 /// How many tables `pg_attribute` opens for one query.
 const OPENED_MAX: usize = 1_000;
@@ -142,13 +142,54 @@ impl SharedCatalog {
 
     /// Parses a query, and puts what the engine understands in place of what it does not.
     pub(super) fn parse(&self, text: &str) -> std::result::Result<SqlStatement, PgError> {
-        let mut statements =
-            self.parser.parse(text).map_err(|error| PgError::new("42601", error.to_string()))?;
+        let mut statements = self
+            .parser
+            .parse(&without_empty_lists(text))
+            .map_err(|error| PgError::new("42601", error.to_string()))?;
         match (statements.pop(), statements.is_empty()) {
             (Some(statement @ SqlStatement::Query(_)), true) => Ok(statement),
             _ => Err(PgError::new("42601", "the text is not one query")),
         }
     }
+}
+
+/// What a pond has none of: a list of it is NULL.
+const EMPTY: &[&str] = &["pg_auth_members", "pg_options_to_table", "reloptions", "polroles"];
+
+/// Puts NULL in place of `ARRAY(SELECT …)` where that is of what a pond has none of: the engine has
+/// no such lists.
+fn without_empty_lists(text: &str) -> String {
+    let [cut] = &cut(text)[..] else { return text.to_owned() };
+    let is = |at: usize, word: &str| {
+        matches!(cut.tokens.get(at), Some((Token::Word(found), _))
+            if found.value.eq_ignore_ascii_case(word))
+    };
+    let mut result = String::new();
+    let (mut at, mut copied) = (0, 0);
+    while at < cut.tokens.len() {
+        let is_open = |at: usize| matches!(cut.tokens.get(at), Some((Token::LParen, _)));
+        if !(is(at, "array") && is_open(at + 1) && is(at + 2, "select")) {
+            at += 1;
+            continue;
+        }
+        let mut depth = 0;
+        let close = cut.tokens.iter().enumerate().skip(at + 1).find_map(|(at, (token, _))| {
+            depth += match token {
+                Token::LParen => 1,
+                Token::RParen => -1,
+                _ => 0,
+            };
+            (depth == 0).then_some(at)
+        });
+        let Some(close) = close else { break };
+        if (at..close).any(|at| EMPTY.iter().any(|word| is(at, word))) {
+            result.push_str(&cut.text[copied..cut.tokens[at].1.start]);
+            result.push_str("CAST(NULL AS VARCHAR[])");
+            copied = cut.tokens[close].1.end;
+        }
+        at = close;
+    }
+    result + &cut.text[copied..]
 }
 
 /// The numbers of schemas and tables.
@@ -330,7 +371,7 @@ impl SchemaProvider for Provider {
     async fn table(&self, name: &str) -> EngineResult<Option<Arc<dyn TableProvider>>> {
         let name = name.to_ascii_lowercase();
         let Some(table) = self.others.build_table_by_name(&name)? else { return Ok(None) };
-        let schema = table.schema();
+        let schema = with_lists(&name, table.schema());
         let view = self.view.read().expect("never poisoned").clone();
         let rows: Vec<Row> = match name.as_str() {
             "pg_namespace" => view.schemas.iter().map(namespace).collect(),
@@ -345,6 +386,21 @@ impl SchemaProvider for Provider {
     fn table_exist(&self, name: &str) -> bool {
         self.others.table_exist(name)
     }
+}
+
+/// Adds the lists of texts that Postgres has in a table and that are always null here.
+fn with_lists(table: &str, schema: SchemaRef) -> SchemaRef {
+    let lists: &[&str] = match table {
+        "pg_class" => &["relacl", "reloptions"],
+        "pg_namespace" => &["nspacl"],
+        _ => return schema,
+    };
+    let others = schema.fields().iter().filter(|field| !lists.contains(&field.name().as_str()));
+    let mut fields: Vec<FieldRef> = others.cloned().collect();
+    fields.extend(lists.iter().map(|name| {
+        Arc::new(Field::new_list(*name, Field::new_list_field(DataType::Utf8, true), true))
+    }));
+    Arc::new(Schema::new(fields))
 }
 
 /// A value of a catalog table.
@@ -577,6 +633,7 @@ fn functions(settings: &Arc<Mutex<Settings>>, process: i32) -> Vec<ScalarUDF> {
         ("pg_database_size", ScalarValue::Int64(None)),
         ("pg_table_size", ScalarValue::Int64(None)),
         ("pg_indexes_size", ScalarValue::Int64(None)),
+        ("pg_size_pretty", null.clone()),
         ("inet_server_addr", null.clone()),
         ("inet_server_port", ScalarValue::Int32(None)),
         ("inet_client_addr", null),
@@ -608,10 +665,7 @@ fn functions(settings: &Arc<Mutex<Settings>>, process: i32) -> Vec<ScalarUDF> {
         array_bounds_udf::create_array_lower_udf(),
     ];
     all.extend(constants.map(|(name, value)| Constant::function(name, value)));
-    all.push(ScalarUDF::from(CurrentSetting {
-        settings: settings.clone(),
-        signature: Signature::variadic_any(Volatility::Stable),
-    }));
+    all.extend([false, true].map(|sets| SettingFunction::function(sets, settings)));
     all
 }
 
@@ -654,30 +708,38 @@ impl ScalarUDFImpl for Constant {
     }
 }
 
-/// `current_setting(name [, missing_ok])`.
+/// `current_setting(name [, missing_ok])` and `set_config(name, value, is_local)`.
 #[derive(Debug)]
-struct CurrentSetting {
+struct SettingFunction {
+    sets: bool,
     settings: Arc<Mutex<Settings>>,
     signature: Signature,
 }
 
-impl PartialEq for CurrentSetting {
+impl SettingFunction {
+    fn function(sets: bool, settings: &Arc<Mutex<Settings>>) -> ScalarUDF {
+        let signature = Signature::variadic_any(Volatility::Volatile);
+        ScalarUDF::from(Self { sets, settings: settings.clone(), signature })
+    }
+}
+
+impl PartialEq for SettingFunction {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.settings, &other.settings)
+        self.sets == other.sets && Arc::ptr_eq(&self.settings, &other.settings)
     }
 }
 
-impl Eq for CurrentSetting {}
+impl Eq for SettingFunction {}
 
-impl std::hash::Hash for CurrentSetting {
+impl std::hash::Hash for SettingFunction {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        Arc::as_ptr(&self.settings).hash(state);
+        (self.sets, Arc::as_ptr(&self.settings)).hash(state);
     }
 }
 
-impl ScalarUDFImpl for CurrentSetting {
+impl ScalarUDFImpl for SettingFunction {
     fn name(&self) -> &str {
-        "current_setting"
+        if self.sets { "set_config" } else { "current_setting" }
     }
 
     fn signature(&self) -> &Signature {
@@ -689,13 +751,17 @@ impl ScalarUDFImpl for CurrentSetting {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
-        let name = match args.args.first() {
+        let text = |at: usize| match args.args.get(at) {
             Some(ColumnarValue::Scalar(
-                ScalarValue::Utf8(Some(name)) | ScalarValue::Utf8View(Some(name)),
-            )) => name,
-            _ => return Err(Error::invalid("current_setting() takes the name of a setting").into()),
+                ScalarValue::Utf8(Some(text)) | ScalarValue::Utf8View(Some(text)),
+            )) => Ok(text.as_str()),
+            _ => Err(Error::invalid(format!("{}() takes literal texts", self.name()))),
         };
-        let settings = self.settings.lock().expect("never poisoned");
+        let name = text(0)?;
+        let mut settings = self.settings.lock().expect("never poisoned");
+        if self.sets {
+            settings.set(name, Some(text(1)?)).map_err(|error| Error::invalid(error.message))?;
+        }
         match (settings.get(name), args.args.len()) {
             (None, 1) => Err(Error::not_found(format!("setting '{name}' does not exist")).into()),
             (value, _) => Ok(ColumnarValue::Scalar(ScalarValue::Utf8(value.map(str::to_owned)))),

@@ -39,6 +39,7 @@ use super::{Registered, Shared};
 use crate::context::{Description, OutputKind, PondContext};
 use crate::error::Error;
 use crate::sql::{Cut, Script, Statement, cut};
+use crate::tree::Savepoint;
 
 type Result<T> = std::result::Result<T, Stop>;
 
@@ -47,6 +48,9 @@ const KEPT_BYTES_MAX: usize = 64 << 20;
 
 /// How many prepared statements, and how many portals, a client may keep.
 const KEPT_MAX: usize = 10_000;
+
+/// How many savepoints a transaction may have.
+const SAVEPOINTS_MAX: usize = 1_000;
 
 /// Where a statement goes.
 #[derive(Debug, Clone)]
@@ -249,6 +253,8 @@ pub(super) struct Session {
     portals: HashMap<String, Portal>,
     kept_bytes: usize,
     block: Block,
+    /// The savepoints of the transaction, and where the pond's was; `None` is before its beginning.
+    savepoints: Vec<(String, Option<Savepoint>)>,
     /// Whether all is passed over until the client says Sync.
     skips: bool,
 }
@@ -288,6 +294,7 @@ impl Session {
             portals: HashMap::new(),
             kept_bytes: 0,
             block: Block::None,
+            savepoints: Vec::new(),
             skips: false,
         }
     }
@@ -465,8 +472,9 @@ impl Session {
         input: &mut Input<S>,
         output: &mut Output<S>,
     ) -> Result<State> {
-        let ends = matches!(&prepared.route, Route::Command(command) if command.ends_transaction());
-        if self.block == Block::Failed && !ends {
+        let mends =
+            matches!(&prepared.route, Route::Command(command) if command.mends_transaction());
+        if self.block == Block::Failed && !mends {
             return Err(PgError::new(
                 "25P02",
                 "the transaction has failed: nothing runs until its end",
@@ -648,6 +656,28 @@ impl Session {
                 }
                 "ROLLBACK"
             }
+            Command::Savepoint(name) => {
+                self.require_block("SAVEPOINT")?;
+                if self.savepoints.len() >= SAVEPOINTS_MAX {
+                    return Err(PgError::new("53200", "there are too many savepoints").into());
+                }
+                self.savepoints.push((name.clone(), self.context.savepoint().await));
+                "SAVEPOINT"
+            }
+            Command::Release(name) => {
+                self.require_block("RELEASE SAVEPOINT")?;
+                let at = self.savepoint(name)?;
+                self.savepoints.truncate(at);
+                "RELEASE"
+            }
+            Command::RollBackTo(name) => {
+                self.require_block("ROLLBACK TO SAVEPOINT")?;
+                let at = self.savepoint(name)?;
+                self.savepoints.truncate(at + 1);
+                self.context.roll_back_to(self.savepoints[at].1.clone()).await;
+                self.block = Block::Open;
+                "ROLLBACK"
+            }
             Command::Deallocate(Some(name)) => {
                 if !self.statements.contains_key(name.as_str()) {
                     // It may be one of PREPARE.
@@ -674,6 +704,21 @@ impl Session {
             Command::Nothing(tag) => tag,
         };
         Ok(State::Done(tag.to_owned()))
+    }
+
+    fn require_block(&self, statement: &str) -> std::result::Result<(), PgError> {
+        match self.block {
+            Block::None => {
+                Err(PgError::new("25P01", format!("{statement}: no transaction is open")))
+            }
+            Block::Open | Block::Failed => Ok(()),
+        }
+    }
+
+    /// Returns which savepoint is called so: the latest.
+    fn savepoint(&self, name: &str) -> std::result::Result<usize, PgError> {
+        let found = self.savepoints.iter().rposition(|(known, _)| known == name);
+        found.ok_or_else(|| PgError::new("3B001", format!("there is no savepoint '{name}'")))
     }
 
     fn set(
@@ -755,6 +800,7 @@ impl Session {
         out: &mut BytesMut,
     ) -> Result<()> {
         self.close_portals();
+        self.savepoints.clear();
         self.block = Block::None;
         let ended = match (commits, self.context.in_transaction()) {
             (_, false) => Ok(()),

@@ -136,7 +136,7 @@ async fn values_are_the_same_in_text_and_in_binary() {
     let client = server.client().await;
     let text = "SELECT true, 1::smallint, 2::int, 3::bigint, 1.5::real, -2.25::double, 'é', NULL, \
                 X'00ff', DATE '2026-01-31', TIMESTAMP '2026-01-31T12:00:00.25', \
-                '2026-01-31T12:00:00+01:00'::timestamptz, CAST(-12345.678 AS DECIMAL(10,3)), \
+                arrow_cast(TIMESTAMP '2026-01-31T11:00:00', 'Timestamp(Microsecond, Some(\"+00:00\"))'), CAST(-12345.678 AS DECIMAL(10,3)), \
                 INTERVAL '1 day 2 hours', [1, 2, NULL], ['a b', 'c'], \
                 named_struct('k', 1, 'l', ['x']), TIME '01:02:03.5', \
                 arrow_cast(18446744073709551615, 'UInt64')";
@@ -253,7 +253,7 @@ async fn the_protocol_of_statements_and_their_errors() {
         simple(&client, "SELECT 1; ; SELECT 'a;b' AS x -- c\n;SHOW server_version").await,
         ["1", "done 1", "a;b", "done 1", "15.0", "done 0"]
     );
-    assert!(simple(&client, " -- nothing\n;").await.is_empty());
+    assert_eq!(simple(&client, " -- nothing\n;").await, ["done 0"]);
     for (text, expected, position) in [
         ("SELECT 1; SELEC 2", "42601", Some(11)),
         ("SELECT\n a FROM '/none.series'", "42P01", Some(16)),
@@ -264,7 +264,8 @@ async fn the_protocol_of_statements_and_their_errors() {
         ("SELECT $1", "42P02", None),
         ("SET none_such = 1", "42704", None),
         ("SET client_encoding = 'LATIN1'", "22023", None),
-        ("SAVEPOINT a", "0A000", None),
+        ("SAVEPOINT a", "25P01", None),
+        ("BEGIN ISOLATION LEVEL SERIALIZABLE", "0A000", None),
         ("CREATE NODE '/n' FACTORY hostmount WITH (directory = '/tmp')", "25006", None),
         ("INSERT INTO '/sensors/a.series' SELECT * FROM '/sensors/a.series'", "25006", None),
         ("CREATE TABLE '/t.table' AS SELECT 1 AS a", "25006", None),
@@ -316,6 +317,17 @@ async fn transactions_are_those_of_the_pond() {
     assert_eq!(code(&client.query("SELECT 1", &[]).await.unwrap_err()), "25P02");
     assert_eq!(simple(&client, "COMMIT").await, ["done 0"]);
     assert_eq!(simple(&client, count).await, ["3", "done 1"]);
+
+    // Back to a savepoint: one from before the first change, and one from between two.
+    simple(&client, "BEGIN; SAVEPOINT a; INSERT INTO '/t.table' VALUES (8); SAVEPOINT b").await;
+    simple(&client, "INSERT INTO '/t.table' VALUES (9)").await;
+    assert!(client.simple_query("SELECT wrong").await.is_err());
+    simple(&client, "ROLLBACK TO b").await;
+    assert_eq!(simple(&client, count).await, ["4", "done 1"]);
+    simple(&client, "RELEASE b; ROLLBACK TO SAVEPOINT a").await;
+    assert_eq!(simple(&client, count).await, ["3", "done 1"]);
+    assert_eq!(code(&client.simple_query("ROLLBACK TO b").await.unwrap_err()), "3B001");
+    simple(&client, "ROLLBACK").await;
 
     // Two that change the same.
     for each in [&client, &other] {
@@ -858,6 +870,8 @@ fn psql_describes_the_pond() {
         "\\di",
         "\\dv",
         "\\conninfo",
+        "\\dn+",
+        "\\dt+",
         "\\d+ \"/sensors\".\"few.table\"",
     ] {
         psql(&[command]);

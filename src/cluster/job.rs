@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ballista_core::BALLISTA_VERSION;
 use ballista_core::client::BallistaClient;
@@ -33,6 +33,8 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use datafusion::prelude::SessionConfig;
 use futures::{StreamExt, TryStreamExt, stream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use url::Url;
 use uuid::Uuid;
@@ -44,8 +46,12 @@ use crate::error::{Error, ErrorKind, Result};
 /// How long a scheduler may take to answer a connection.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// How long a job that was given up is waited for to say which it is.
-const NAME: Duration = Duration::from_secs(2);
+/// How long a scheduler may take to say which job was given up, and to cancel it.
+const CANCEL: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether there is an executor at all, and how long a query waits for one.
+const LOOK: Duration = Duration::from_secs(5);
+const DESERTED: Duration = Duration::from_secs(20);
 
 /// The settings that go along: those of the engine and of Ballista.
 const SENT_SETTINGS: [&str; 2] = ["datafusion.", "ballista."];
@@ -215,14 +221,15 @@ async fn watch(
     let is_compatible = version::check_compatibility(Some(BALLISTA_VERSION), theirs);
     let mut updates = response.into_inner();
     let mut id = None;
+    let mut has_failed = false;
     let outcome = match is_compatible {
         Err(why) => Some(Err(refused(cluster, &why))),
         Ok(()) => {
             let follow = async {
                 loop {
-                    let update = updates.message().await;
-                    let update = update
-                        .map_err(|status| lost(cluster, status.message()).with_source(status))?;
+                    let update = updates.message().await.map_err(|status| {
+                        lost(cluster, "the scheduler broke off").with_source(status)
+                    })?;
                     let Some(update) = update else {
                         return Err(lost(cluster, "the scheduler said no more of the job"));
                     };
@@ -230,6 +237,7 @@ async fn watch(
                     id.get_or_insert(job.job_id);
                     match job.status {
                         Some(Status::Failed(failed)) => {
+                            has_failed = true;
                             return Err(failure(cluster, &failed.error));
                         }
                         Some(Status::Successful(done)) => {
@@ -243,27 +251,60 @@ async fn watch(
             tokio::select! {
                 _ = &mut given_up => None,
                 outcome = follow => Some(outcome),
+                error = deserted(cluster) => Some(Err(error)),
             }
         }
     };
-    match outcome {
-        Some(outcome @ Ok(_)) => return outcome,
-        // A job that has failed is none any more.
-        Some(outcome @ Err(_)) if id.is_some() => return outcome,
-        _ => {}
-    }
-    if id.is_none() {
-        let first = tokio::time::timeout(NAME, updates.message()).await;
-        id = match first {
-            Ok(Ok(Some(update))) => update.status.map(|job| job.job_id),
-            _ => None,
-        };
-    }
-    if let Some(job_id) = id {
+    let error = match outcome {
+        Some(Ok(done)) => return Ok(done),
+        Some(Err(error)) => error,
+        None => cancelled(),
+    };
+    if !has_failed {
         // What cannot be told is not known to be wrong: the scheduler may be gone.
-        let _ = scheduler.cancel_job(CancelJobParams { job_id }).await;
+        let _ = tokio::time::timeout(CANCEL, async {
+            if id.is_none() {
+                let first = updates.message().await.ok().flatten();
+                id = first.and_then(|update| update.status).map(|job| job.job_id);
+            }
+            if let Some(job_id) = id {
+                let _ = scheduler.cancel_job(CancelJobParams { job_id }).await;
+            }
+        })
+        .await;
     }
-    outcome.unwrap_or_else(|| Err(cancelled()))
+    Err(error)
+}
+
+/// Returns once there has been no executor for so long that there will be none: a job would wait for
+/// ever.
+async fn deserted(cluster: &Cluster) -> Error {
+    let mut since = Instant::now();
+    while since.elapsed() < DESERTED {
+        tokio::time::sleep(LOOK).await;
+        if !has_no_executor(cluster).await {
+            since = Instant::now();
+        }
+    }
+    let (host, port) = (&cluster.host, cluster.port);
+    Error::new(ErrorKind::Io, format!("{cluster}: it has no executor")).with_hint(format!(
+        "start some: ballista-executor --scheduler-host {host} --scheduler-port {port}"
+    ))
+}
+
+/// Whether the scheduler says that it has no executor. It tells load balancers, over HTTP.
+async fn has_no_executor(cluster: &Cluster) -> bool {
+    let ask = async {
+        let mut scheduler =
+            TcpStream::connect((cluster.host.trim_matches(['[', ']']), cluster.port)).await?;
+        let request =
+            format!("GET /readyz HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", cluster.host);
+        scheduler.write_all(request.as_bytes()).await?;
+        let mut answer = [0; b"HTTP/1.1 503".len()];
+        scheduler.read_exact(&mut answer).await?;
+        Ok::<_, std::io::Error>(answer.ends_with(b" 503"))
+    };
+    matches!(tokio::time::timeout(LOOK, ask).await, Ok(Ok(true)))
 }
 
 fn no_answer(cluster: &Cluster, error: impl std::error::Error + Send + Sync + 'static) -> Error {

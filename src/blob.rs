@@ -116,12 +116,15 @@ pub struct Pin {
 }
 
 impl Pin {
-    /// Tells whether it still keeps clean-up away.
+    /// Makes sure that it still keeps clean-up away.
     ///
     /// # Errors
-    /// `Io` if the object store could not be reached for too long.
-    pub fn check(&self) -> Result<()> {
-        self.lease.as_ref().map_or(Ok(()), Lease::check)
+    /// `Conflict` if clean-up has taken its holder for dead; `Io`.
+    pub async fn check(&self) -> Result<()> {
+        match &self.lease {
+            Some(lease) => lease.check().await,
+            None => Ok(()),
+        }
     }
 
     /// Lets clean-up through; so does dropping it, which in an object store may take minutes.
@@ -403,7 +406,9 @@ impl Blobs {
     /// `Io`.
     pub async fn delete(&self, lock: &Lock, file: &BlobFile) -> Result<()> {
         if let Place::Objects(objects) = &*self.place {
-            lock.lease.as_ref().map_or(Ok(()), Lease::check)?;
+            if let Some(lease) = &lock.lease {
+                lease.check().await?;
+            }
             return match &file.sha256 {
                 Some(sha256) => objects.delete(sha256).await,
                 None => Ok(()),

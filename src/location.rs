@@ -214,6 +214,10 @@ fn open_s3(url: &Url) -> Result<Opened> {
     let mut builder = AmazonS3Builder::from_env().with_url(url.as_str());
     // An endpoint without TLS is what whoever named it wants.
     let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint).unwrap_or_default();
+    if !endpoint.is_empty() && !endpoint.contains("://") {
+        return Err(Error::invalid(format!("the endpoint '{endpoint}' for '{url}' is no URL"))
+            .with_hint(format!("AWS_ENDPOINT_URL=http://{endpoint}, or with https://")));
+    }
     if endpoint.starts_with("http://") {
         builder =
             builder.with_config(AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp), "true");

@@ -31,7 +31,7 @@ const LOCK_WAIT: Duration = Duration::from_secs(60);
 /// How many answers are held ready in memory.
 const READY_MAX: usize = 256;
 /// Changes whenever [`Answer`] does.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// What a derived node showed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,6 +62,9 @@ pub struct SourceVersion {
     pub node: NodeId,
     /// Version of its content, or of its recipe.
     pub version: i64,
+    /// When that was written, microseconds since 1970 UTC: copies of a pond that have gone different
+    /// ways give one version different contents.
+    pub written_at: i64,
     /// The files of its own answer, if it is a derived node that keeps one.
     pub files: Vec<String>,
 }

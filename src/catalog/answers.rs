@@ -298,6 +298,7 @@ impl Binding {
                         read_as: (reader.node_id, read.named.path.to_string()),
                         node: entry.node_id,
                         version: entry.version,
+                        written_at: entry.timestamp,
                         files: Vec::new(),
                     };
                     if let Some(factory) = entry.dynamic_factory() {

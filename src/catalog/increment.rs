@@ -79,8 +79,13 @@ impl Binding {
         let Located::Found(entry) = snapshot.locate(&path)? else { return Ok(None) };
         let is_series =
             entry.entry_type == EntryType::FileSeries && entry.dynamic_factory().is_none();
-        let has_grown = is_series && entry.node_id == then.node && entry.version > then.version;
-        Ok(has_grown.then_some((entry, then.version)))
+        if !is_series || entry.node_id != then.node || entry.version <= then.version {
+            return Ok(None);
+        }
+        let was = snapshot.versions_from(then.node, then.version).next().transpose()?;
+        let is_same =
+            was.is_some_and(|was| was.version == then.version && was.timestamp == then.written_at);
+        Ok(is_same.then_some((entry, then.version)))
     }
 
     /// Returns the path by which `scan` reads `series`, if it does.

@@ -896,8 +896,30 @@ impl Oplog {
 
     fn failed(&self, doing: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
         let kind = if is_not_found(&error) { ErrorKind::NotFound } else { ErrorKind::Io };
-        Error::new(kind, format!("{doing} at {}", self.log.root_url())).with_source(error)
+        let hint = hint_of_store(&chain(&error));
+        let failed = Error::new(kind, format!("{doing} at {}", self.log.root_url()));
+        failed.with_source(error).with_hint_opt(hint)
     }
+}
+
+/// Returns an error with all that it is from, as a text.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(|error| error.to_string()).collect::<Vec<_>>().join(": ")
+}
+
+/// Says what to do about an error of an object store that many meet.
+fn hint_of_store(error: &str) -> Option<String> {
+    // Where a machine of the vendor's asks who it is: the last resort.
+    let hint = if error.contains("169.254.169.254") {
+        "no credentials: set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION; the profiles in \
+         ~/.aws are not read"
+    } else if error.contains("NoSuchBucket") {
+        "the bucket does not exist: make it first, or correct its name"
+    } else {
+        return None;
+    };
+    Some(hint.to_owned())
 }
 
 fn missing(path: &Path) -> Error {

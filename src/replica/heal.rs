@@ -47,7 +47,12 @@ async fn heal_pinned(
     progress: &Arc<Progress>,
     found: &mut impl FnMut(Error),
 ) -> Result<Healed> {
-    let needed = all_needed(pond).await?;
+    let needed = all_needed(pond).await.map_err(|error| match error.kind() {
+        ErrorKind::Corrupt | ErrorKind::NotFound => error.with_hint(
+            "an oplog is not repaired in place: pond clone makes the pond anew, of its backup",
+        ),
+        _ => error,
+    })?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut verified = futures::stream::iter(needed)
         .map(|(hash, size)| async move {

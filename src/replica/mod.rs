@@ -45,6 +45,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::keep::{Hash, Merged, Upkeep, parse_hash};
 use crate::location::Location;
 use crate::oplog::{DataFile, Oplog, Scan, TableState, Written};
+use crate::policy;
 use crate::pond::{PondOptions, local_stores, remote_stores};
 use crate::progress::Progress;
 use crate::store::create_dirs;
@@ -238,16 +239,23 @@ impl Side {
         }
     }
 
-    /// Whether both are at one place.
-    fn is_at(&self, other: &Self) -> bool {
-        match (&self.location, &other.location) {
-            (Some(Location::Local(one)), Some(Location::Local(two))) => one == two,
+    /// Refuses a copy that is at the same place, or within the other: it would be lost with it.
+    fn check_apart(&self, copy: &Self) -> Result<()> {
+        let (one, two) = match (&self.location, &copy.location) {
+            (Some(Location::Local(one)), Some(Location::Local(two))) => (one.clone(), two.clone()),
             (Some(Location::Remote(one)), Some(Location::Remote(two))) => {
-                let (one, two) = (one.url().as_str(), two.url().as_str());
-                one.trim_end_matches('/') == two.trim_end_matches('/')
+                (one.url().as_str().into(), two.url().as_str().into())
             }
-            _ => false,
-        }
+            _ => return Ok(()),
+        };
+        let relation = match (one.starts_with(&two), two.starts_with(&one)) {
+            (true, true) => "is the pond itself".to_owned(),
+            (false, true) => format!("is inside '{}'", self.name),
+            (true, false) => format!("holds '{}'", self.name),
+            (false, false) => return Ok(()),
+        };
+        Err(Error::invalid(format!("'{}' {relation}", copy.name))
+            .with_hint("a copy has a place of its own"))
     }
 }
 
@@ -297,9 +305,7 @@ pub async fn fast_forward(
     copy: &Side,
     progress: &Arc<Progress>,
 ) -> Result<Forwarded> {
-    if source.is_at(copy) {
-        return Err(Error::invalid(format!("'{}' is the pond itself", copy.name)));
-    }
+    source.check_apart(copy)?;
     let pin = source.pin_to_read().await?;
     let copied = Copied::default();
     let mut run = Run { source, copy, progress, pin: None, copied, replaced: None };
@@ -387,7 +393,10 @@ impl Run<'_> {
         let told = self.progress.clone();
         let rows = source.oplog.rows(&now.files, scan);
         let rows = rows.inspect_ok(move |rows| told.add_rows(rows.len() as u64)).boxed();
-        self.pin.as_ref().map_or(Ok(()), Pin::check).map_err(|error| copy.named(error))?;
+        if let Some(pin) = &self.pin {
+            pin.check().await.map_err(|error| copy.named(error))?;
+        }
+        policy::publish()?;
         let appended = copy.oplog.append(&table, &original, rows).await;
         let appended = appended.map_err(|error| copy.named(error));
         let Some(appended) = self.unless_replaced(appended)? else { return Ok(None) };

@@ -137,12 +137,13 @@ impl Edit {
             return Ok(changes);
         }
         if let Some(pin) = &self.pin {
-            pin.check()?;
+            pin.check().await?;
         }
         let transaction = self.transaction.take();
+        // Who is dropped while it commits may have committed: what it names stays then.
+        let created = std::mem::take(&mut self.created);
         match self.tree.pond.commit(transaction).await {
             Ok(committed) => {
-                self.created.clear();
                 for change in changes.iter_mut().filter(|change| change.is_written()) {
                     change.txn = Some(committed.txn);
                 }
@@ -172,8 +173,8 @@ impl Edit {
             Err(error) => {
                 // Whether an interrupted write has come through cannot be told: what it may name
                 // stays, and is left to clean-up.
-                if error.kind() != ErrorKind::Conflict {
-                    self.created.clear();
+                if error.kind() == ErrorKind::Conflict {
+                    self.created = created;
                 }
                 Err(error)
             }

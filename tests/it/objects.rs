@@ -337,6 +337,29 @@ fn another_pond_at_the_same_url_is_not_taken_for_the_one_before() {
     assert_eq!(caches.len(), 1);
 }
 
+/// A pond that was put back as it was goes on as another one, under the same identity.
+#[test]
+fn an_answer_of_a_history_that_is_gone_is_not_served() {
+    let server = Server::start();
+    let home = tempfile::tempdir().unwrap();
+    let pond = || server.pond(home.path(), "p");
+    succeed(pond(), &["init"]);
+    succeed(pond(), &["sql", TABLE]);
+    let view = "CREATE NODE '/v.table' FACTORY sql_derived_table
+        FROM '/t.table' REFRESH EVERY '1s' AS SELECT sum(twice) AS s FROM '/t.table'";
+    succeed(pond(), &["sql", view]);
+    succeed(pond(), &["backup", "s3://bucket/backup"]);
+    let query = ["sql", "--no-header", "--format", "csv", "SELECT s FROM '/v.table'"];
+    for (times, sum) in [(2, "20000200000\n"), (3, "30000300000\n")] {
+        let text = format!("INSERT OVERWRITE '/t.table' SELECT n, twice * {times} FROM '/t.table'");
+        succeed(pond(), &["sql", &text]);
+        std::thread::sleep(Duration::from_millis(1200));
+        assert_eq!(succeed(pond(), &query), sum);
+        fs::remove_dir_all(server.objects().join("p")).unwrap();
+        succeed(pond(), &["restore-from", "s3://bucket/backup"]);
+    }
+}
+
 #[test]
 fn what_is_wrong_with_a_url_is_said() {
     let home = tempfile::tempdir().unwrap();
@@ -348,6 +371,10 @@ fn what_is_wrong_with_a_url_is_said() {
     let key = [("AWS_ACCESS_KEY_ID", "k"), ("AWS_SECRET_ACCESS_KEY", "s"), ("AWS_REGION", "r")];
     assert!(told("ftp://host/p", &key).contains("'ftp://host/p': no pond is at a ftp URL"));
     assert!(told("s3://", &key).contains("'s3://'"), "{}", told("s3://", &key));
+    let mut no_scheme = key.to_vec();
+    no_scheme.push(("AWS_ENDPOINT_URL", "127.0.0.1:9000"));
+    let told_scheme = told("s3://bucket/p", &no_scheme);
+    assert!(told_scheme.contains("hint: AWS_ENDPOINT_URL=http://127.0.0.1:9000"), "{told_scheme}");
     // Nobody listens there.
     let mut closed = key.to_vec();
     closed.push(("AWS_ENDPOINT_URL", "http://127.0.0.1:1"));
@@ -392,7 +419,7 @@ async fn clean_up_waits_for_writers_and_writers_for_clean_up() {
     let pin = blobs.pin().await.unwrap();
     let refused = blobs.lock(short).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Conflict);
-    pin.check().unwrap();
+    pin.check().await.unwrap();
     pin.release().await;
     let lock = blobs.lock(short).await.unwrap();
     assert_eq!(blobs.lock(short).await.unwrap_err().kind(), ErrorKind::Conflict);

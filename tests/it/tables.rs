@@ -202,6 +202,28 @@ async fn columns_that_cannot_be_read_together_are_refused() {
     run("SELECT * FROM '/s.series'").await.unwrap();
 }
 
+/// Who is given up while it commits may have committed: then all that it names is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_is_given_up_takes_nothing_away_that_it_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = tree(dir.path()).await;
+    let mut random = crate::world::Random(11);
+    let mut given_up = 0;
+    for number in 0..150 {
+        let mut edit = tree.begin(None).await.unwrap();
+        let content = crate::world::bytes(number, 100_000);
+        let content = futures::stream::iter([Ok(content)]).boxed();
+        let to = path(&format!("/f{number}"));
+        edit.write_bytes(&to, WriteMode::Create, content).await.unwrap();
+        let patience = std::time::Duration::from_micros(random.below(3000));
+        given_up += usize::from(tokio::time::timeout(patience, edit.commit()).await.is_err());
+    }
+    assert!(given_up > 10, "{given_up} were given up");
+    let mut findings = Vec::new();
+    pond::keep::check(dir.path(), |error| findings.push(error)).await.unwrap();
+    assert!(findings.is_empty(), "{} findings, as {}", findings.len(), findings[0]);
+}
+
 /// What another transaction has put, too, is not taken away with the one that gives it up; and what
 /// is damaged is not taken for what is put.
 #[tokio::test(flavor = "multi_thread")]

@@ -48,18 +48,32 @@ pub(super) fn places(cut: &Cut<'_>) -> Result<Vec<Place>> {
 }
 
 /// Puts a literal at each place; a parameter that has none stays.
-pub(super) fn put(text: &str, places: &[Place], literals: &[Option<String>]) -> String {
-    let mut bound = String::with_capacity(text.len());
+///
+/// # Errors
+/// `54000` if that would be longer than `bytes_max`: a parameter may have many places.
+pub(super) fn put(
+    text: &str,
+    places: &[Place],
+    literals: &[Option<String>],
+    bytes_max: usize,
+) -> Result<String> {
+    let literal_of = |number: usize| literals.get(number - 1).and_then(Option::as_deref);
+    let bytes = places.iter().filter_map(|place| literal_of(place.number)).map(str::len);
+    let bytes = bytes.fold(text.len(), usize::saturating_add);
+    if bytes > bytes_max {
+        let message = format!("the statement would have {bytes} bytes with its values");
+        return Err(PgError::new("54000", message)
+            .with_hint(format!("it may have {bytes_max}; each place of a parameter counts")));
+    }
+    let mut bound = String::with_capacity(bytes);
     let mut at = 0;
     for Place { number, span } in places {
         bound.push_str(&text[at..span.start]);
-        match literals.get(number - 1).and_then(Option::as_deref) {
-            Some(literal) => bound.push_str(literal),
-            None => bound.push_str(&text[span.clone()]),
-        }
+        bound.push_str(literal_of(*number).unwrap_or(&text[span.clone()]));
         at = span.end;
     }
-    bound + &text[at..]
+    bound.push_str(&text[at..]);
+    Ok(bound)
 }
 
 /// Returns NULL of a type, which stands for values that are not known yet.

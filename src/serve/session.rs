@@ -937,7 +937,7 @@ impl Session {
                         literal(at + 1, oid, value, formats.is_binary(at)).map(Some)
                     })
                     .collect::<std::result::Result<Vec<_>, _>>()?;
-                parameters::put(&prepared.text, &prepared.places, &literals)
+                parameters::put(&prepared.text, &prepared.places, &literals, KEPT_BYTES_MAX)?
             }
         };
         self.keep(text.len(), self.portals.len())?;
@@ -986,7 +986,7 @@ impl Session {
         let nulls: Vec<Option<String>> = (0..count)
             .map(|at| declared(at).filter(|oid| *oid != 705).and_then(Scalar::of_oid).map(null_of))
             .collect();
-        let text = parameters::put(&prepared.text, &prepared.places, &nulls);
+        let text = parameters::put(&prepared.text, &prepared.places, &nulls, KEPT_BYTES_MAX)?;
         let description = self.description(prepared, &text, watch, input).await?;
         let types = (0..count)
             .map(|at| {

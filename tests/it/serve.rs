@@ -836,6 +836,23 @@ async fn signals_end_the_server_in_order() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_is_not_multiplied_without_bound() {
+    let server = Server::start(&[]);
+    let client = server.client().await;
+    simple(&client, "SELECT 1").await;
+    let before = server.resident_kib();
+    let text = format!("SELECT length(concat({}))", ["$1"; 2_000].join(", "));
+    let long = "x".repeat(100_000);
+    let prepared = client.prepare_typed(&text, &[tokio_postgres::types::Type::TEXT]).await.unwrap();
+    let error = client.query(&prepared, &[&long]).await.unwrap_err();
+    assert_eq!(code(&error), "54000", "{error:?}");
+    let after = server.resident_kib();
+    assert!(after < before + 400 * 1024, "{before} KiB became {after} KiB");
+    let row = client.query_one("SELECT length($1::text || $1)::bigint", &[&long]).await.unwrap();
+    assert_eq!(row.get::<_, i64>(0), 200_000);
+}
+
 /// Where psql is installed, it is tried.
 #[test]
 fn psql_describes_the_pond() {

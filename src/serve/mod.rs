@@ -12,6 +12,7 @@
 //! | `connection` | bytes of one client, and what interrupts a statement |
 //! | `session` | statements: simple ones, prepared ones, portals, transactions |
 //! | `commands` | statements about the connection: settings, BEGIN |
+//! | `complexity` | what is too much to be planned |
 //! | `parameters`, `values` | values from and to the client |
 //! | `pg_catalog` | what tools ask of Postgres itself |
 //!
@@ -28,6 +29,7 @@
 //! `COPY … FROM STDIN`, cursors of SQL and notifications are left out.
 
 mod commands;
+mod complexity;
 mod connection;
 mod errors;
 mod parameters;

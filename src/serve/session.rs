@@ -27,8 +27,11 @@ use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use futures::StreamExt;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::block_in_place;
 
 use super::commands::{Command, Modes, SERVER_VERSION, Settings};
+use super::complexity;
 use super::connection::{Input, Output, Stop, Watch};
 use super::errors::{PgError, position};
 use super::parameters::{self, Place, literal, null_of, places};
@@ -70,6 +73,8 @@ struct Prepared {
     /// The types that the client declared; 0 leaves them open.
     declared: Vec<u32>,
     tag: String,
+    /// Whether planning it may keep a thread busy.
+    is_slow: bool,
     described: Mutex<Option<Arc<Described>>>,
 }
 
@@ -90,12 +95,17 @@ impl Prepared {
             None if is_asked(cut) => Route::Catalog,
             None => Route::Pond,
         };
+        let is_slow = match &route {
+            Route::Empty | Route::Command(_) => false,
+            Route::Catalog | Route::Pond => complexity::check(cut)?,
+        };
         Ok(Self {
             text: cut.text.to_owned(),
             route,
             places: places(cut)?,
             declared,
             tag: tag_of(cut),
+            is_slow,
             described: Mutex::default(),
         })
     }
@@ -107,6 +117,7 @@ impl Prepared {
             places: Vec::new(),
             declared: Vec::new(),
             tag: String::new(),
+            is_slow: false,
             described: Mutex::default(),
         }
     }
@@ -487,8 +498,8 @@ impl Session {
             Route::Command(command) => {
                 return self.command(command, formats, watch, input, output).await;
             }
-            Route::Catalog => self.run_query(text, watch, input).await?,
-            Route::Pond => self.run(text, watch, input).await?,
+            Route::Catalog => self.run_query(text, prepared.is_slow, watch, input).await?,
+            Route::Pond => self.run(text, prepared.is_slow, watch, input).await?,
         };
         Ok(match outcome {
             Outcome::Rows(stream) => {
@@ -506,10 +517,11 @@ impl Session {
     async fn run<S: AsyncRead>(
         &mut self,
         text: &str,
+        is_slow: bool,
         watch: &mut Watch,
         input: &mut Input<S>,
     ) -> Result<Outcome> {
-        let statement = parsed(text)?;
+        let statement = aside(is_slow, || parsed(text))?;
         if !statement.is_question() {
             self.check_changes(&statement)?;
             if self.block == Block::Open && !self.context.in_transaction() {
@@ -517,13 +529,12 @@ impl Session {
             }
         }
         let context = self.context.clone();
-        let output = watch
-            .guard(input, async {
-                let origin = statement.origin().clone();
-                let done = context.execute(statement).await;
-                done.map_err(|error| Stop::from(located(origin.locate(error), text)))
-            })
-            .await?;
+        let execute = async {
+            let origin = statement.origin().clone();
+            let done = context.execute(statement).await;
+            done.map_err(|error| Stop::from(located(origin.locate(error), text)))
+        };
+        let output = watch.guard(input, polled_aside(is_slow, execute)).await?;
         if output.kind != OutputKind::Rows {
             return Ok(Outcome::Changed(output.rows_written));
         }
@@ -537,17 +548,17 @@ impl Session {
     async fn run_query<S: AsyncRead>(
         &mut self,
         text: &str,
+        is_slow: bool,
         watch: &mut Watch,
         input: &mut Input<S>,
     ) -> Result<Outcome> {
         let context = self.context.clone();
         let catalog = self.catalog()?;
-        let output = watch
-            .guard(input, async {
-                let query = catalog.prepare(&context, text).await?;
-                Ok(context.run_query(query, text).await?)
-            })
-            .await?;
+        let run = async {
+            let query = catalog.prepare(&context, text).await?;
+            Ok(context.run_query(query, text).await?)
+        };
+        let output = watch.guard(input, polled_aside(is_slow, run)).await?;
         Ok(Outcome::Rows(output.stream))
     }
 
@@ -682,7 +693,7 @@ impl Session {
                 if !self.statements.contains_key(name.as_str()) {
                     // It may be one of PREPARE.
                     let text = format!("DEALLOCATE \"{}\"", name.replace('"', "\"\""));
-                    self.run(&text, watch, input).await?;
+                    self.run(&text, false, watch, input).await?;
                 }
                 self.forget_statement(name);
                 "DEALLOCATE"
@@ -849,7 +860,8 @@ impl Session {
                     Prepared::new(one, declared).map_err(|error| error.placed(text, one.begin))?;
                 // With parameters it may not be one before they have their values.
                 if prepared.places.is_empty() && matches!(prepared.route, Route::Pond) {
-                    parsed(one.text).map_err(|error| error.placed(text, one.begin))?;
+                    aside(prepared.is_slow, || parsed(one.text))
+                        .map_err(|error| error.placed(text, one.begin))?;
                 }
                 prepared
             }
@@ -1026,7 +1038,7 @@ impl Session {
                     let query = catalog.prepare(&context, text).await?;
                     Ok(context.description_of_query(query).await?)
                 };
-                watch.guard(input, describe).await
+                watch.guard(input, polled_aside(prepared.is_slow, describe)).await
             }
             Route::Pond => {
                 let statement = parsed(text)?;
@@ -1035,7 +1047,7 @@ impl Session {
                     let described = context.description(statement).await;
                     described.map_err(|error| Stop::from(located(origin.locate(error), text)))
                 };
-                let described = watch.guard(input, describe).await;
+                let described = watch.guard(input, polled_aside(prepared.is_slow, describe)).await;
                 described.map(|described| Description {
                     schema: described.schema.filter(|schema| !is_count(schema)),
                     ..described
@@ -1211,6 +1223,25 @@ fn complete_tag(running: &Running) -> String {
         tag @ ("SHOW" | "EXPLAIN") => tag.to_owned(),
         _ => format!("SELECT {}", running.sent),
     }
+}
+
+/// Does what may keep a thread busy, so that the other tasks of the thread go on elsewhere.
+fn aside<T>(is_slow: bool, work: impl FnOnce() -> T) -> T {
+    // A runtime of one thread has no elsewhere.
+    match is_slow && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
+        true => block_in_place(work),
+        false => work(),
+    }
+}
+
+/// The same for each step of `work`. Without it planning on as many threads as there are would keep the
+/// server from accepting, cancelling and ending.
+async fn polled_aside<T>(is_slow: bool, work: impl Future<Output = T>) -> T {
+    if !is_slow {
+        return work.await;
+    }
+    let mut work = std::pin::pin!(work);
+    std::future::poll_fn(|cx| aside(true, || work.as_mut().poll(cx))).await
 }
 
 /// Parses a text that is one statement.

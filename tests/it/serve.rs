@@ -853,6 +853,55 @@ async fn a_value_is_not_multiplied_without_bound() {
     assert_eq!(row.get::<_, i64>(0), 200_000);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_complex_is_not_planned() {
+    let server = Server::start(&[]);
+    let client = server.client().await;
+    let chain = |terms: usize, by: &str| vec!["1"; terms].join(by);
+    for text in [
+        format!("SELECT {}", chain(5000, "+")),
+        format!("SELECT n FROM '/sensors/a.series' WHERE {}", chain(3000, "=n or n=")),
+        format!("SELECT 1 IN ({})", chain(5000, " + ")),
+        format!("VALUES (1), ({})", chain(5000, " + ")),
+        chain(3000, " UNION ALL SELECT ").replacen('1', "SELECT 1", 1),
+    ] {
+        let begun = Instant::now();
+        let error = client.simple_query(&text).await.unwrap_err();
+        assert_eq!(code(&error), "54001", "{error:?}");
+        assert!(begun.elapsed() < Duration::from_secs(3));
+        assert_eq!(code(&client.prepare(&text).await.unwrap_err()), "54001");
+    }
+    // What is long but flat is.
+    let list = chain(3000, ", -");
+    let text = format!("SELECT count(*) FROM '/sensors/a.series' WHERE n IN ({list})");
+    assert_eq!(simple(&client, &text).await, ["1", "done 1"]);
+    let rows = format!("SELECT count(*) FROM (VALUES ({}))", chain(3000, "), (-"));
+    assert_eq!(simple(&client, &rows).await, ["3000", "done 1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn planning_on_all_threads_keeps_nobody_out() {
+    let server = Server::start(&[]);
+    let text = format!("SELECT {}", vec!["1"; 1900].join(" + "));
+    let processors = std::thread::available_parallelism().unwrap().get();
+    for _ in 0..processors + 2 {
+        let (client, text) = (server.client().await, text.clone());
+        tokio::spawn(async move { client.simple_query(&text).await });
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let begun = Instant::now();
+    let client = server.client().await;
+    assert_eq!(simple(&client, "SHOW application_name").await, ["", "done 0"]);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    let mut server = server;
+    server.signal(rustix::process::Signal::TERM);
+    let begun = Instant::now();
+    while server.child.try_wait().unwrap().is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(12));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Where psql is installed, it is tried.
 #[test]
 fn psql_describes_the_pond() {

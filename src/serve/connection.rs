@@ -241,13 +241,14 @@ impl Accepted {
                     "this server takes connections with TLS only",
                 )));
             }
+            let user = client.authenticate(&shared, minor, &parameters).await?;
+            // Only now: strangers take no places.
             let place = shared.places.clone().try_acquire_owned().map_err(|_| {
                 PgError::fatal(
                     "53300",
                     format!("there are {} clients already", shared.options.connections_max),
                 )
             })?;
-            let user = client.authenticate(&shared, minor, &parameters).await?;
             Ok((place, user))
         };
         let let_in = match tokio::time::timeout_at(until, let_in).await {

@@ -779,6 +779,52 @@ async fn others_come_in_with_tls_and_a_password_only() {
     assert_eq!(code(&error), "28000", "{error:?}");
 }
 
+/// Writes a file of users.
+fn users(dir: &Path, lines: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(dir.join("users"), lines).unwrap();
+    std::fs::set_permissions(dir.join("users"), std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+/// Begins to come in as `ann`, and returns the server's challenge.
+fn challenged(stream: &mut TcpStream) -> String {
+    stream.write_all(&startup()).unwrap();
+    let first = b"n,,n=,r=abc";
+    let mut body = b"SCRAM-SHA-256\0".to_vec();
+    body.extend((first.len() as i32).to_be_bytes());
+    body.extend(first);
+    stream.write_all(&message(b'p', &body)).unwrap();
+    let mut said = String::new();
+    while !said.contains(",i=") {
+        let mut bytes = [0; 1024];
+        let count = stream.read(&mut bytes).unwrap();
+        assert!(count > 0, "{said}");
+        said.push_str(&String::from_utf8_lossy(&bytes[..count]));
+    }
+    said
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_not_said_who_it_is_takes_no_place() {
+    let dir = tempfile::tempdir().unwrap();
+    users(dir.path(), "ann:secret\n");
+    let options = ["--password-file", "users", "--max-connections", "2"];
+    let server = Server::start_with(dir, &[], &options);
+    let mut strangers = [server.raw(), server.raw(), server.raw()];
+    for stranger in &mut strangers {
+        challenged(stranger);
+    }
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let (client, connection) = server.config().password("secret").connect(NoTls).await.unwrap();
+        tokio::spawn(connection);
+        assert_eq!(simple(&client, "SELECT 1").await, ["1", "done 1"]);
+        clients.push(client);
+    }
+    let error = server.config().password("secret").connect(NoTls).await.err().unwrap();
+    assert_eq!(code(&error), "53300", "{error:?}");
+}
+
 #[test]
 fn an_address_of_others_is_refused_without_tls_and_users() {
     let dir = tempfile::tempdir().unwrap();

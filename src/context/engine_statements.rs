@@ -276,6 +276,7 @@ pub(super) fn check_plan(
     binding: &Binding,
     state: &SessionState,
     host_files: bool,
+    is_memory_shared: bool,
 ) -> EngineResult<()> {
     let policy = binding.tree().policy();
     plan.apply_with_subqueries(|node| {
@@ -331,10 +332,12 @@ pub(super) fn check_plan(
             }
             LogicalPlan::Statement(PlanStatement::SetVariable(set)) => {
                 let options = state.config().options();
-                check_setting(policy, options, &set.variable, Some(&set.value)).err()
+                let value = Some(set.value.as_str());
+                check_setting(policy, is_memory_shared, options, &set.variable, value).err()
             }
             LogicalPlan::Statement(PlanStatement::ResetVariable(reset)) => {
-                check_setting(policy, state.config().options(), &reset.variable, None).err()
+                let options = state.config().options();
+                check_setting(policy, is_memory_shared, options, &reset.variable, None).err()
             }
             _ => None,
         };

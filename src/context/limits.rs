@@ -39,6 +39,9 @@ const BATCH_ROWS_MIN: usize = 2048;
 /// Most spilled runs that are merged at once: each has a thread that reads ahead.
 const MERGED_MAX: usize = 8;
 
+/// The setting that makes a pool anew.
+const MEMORY_LIMIT: &str = "datafusion.runtime.memory_limit";
+
 /// A pool that fails with errors that name the limit.
 #[derive(Debug)]
 struct LimitedPool {
@@ -149,16 +152,26 @@ pub(super) fn config(config: SessionConfig, limit: u64) -> SessionConfig {
     config
 }
 
-/// Refuses a `SET`, or without a value a `RESET`, that would allow a session more than its policy does.
+/// Refuses a `SET`, or without a value a `RESET`, that would allow a session more than its policy does,
+/// or, where the application gave it a pool, take it out of that.
 ///
 /// # Errors
 /// `Refused`.
 pub(super) fn check_setting(
     policy: &Policy,
+    is_memory_shared: bool,
     options: &ConfigOptions,
     variable: &str,
     value: Option<&str>,
 ) -> Result<()> {
+    if is_memory_shared && variable == MEMORY_LIMIT {
+        // A session that sets it leaves the pool that it has with others, whatever the limit.
+        let verb = if value.is_some() { "set" } else { "reset" };
+        let message = format!("'{variable}' cannot be {verb}: the session shares its memory");
+        return Err(Error::refused(message).with_hint(
+            "the limit of all together is chosen where the pond is opened (--memory-limit)",
+        ));
+    }
     let Some(limit) = policy.memory_limit else { return Ok(()) };
     let refused = |why: &str| {
         let verb = if value.is_some() { "set" } else { "reset" };
@@ -166,7 +179,7 @@ pub(super) fn check_setting(
         Err(Error::refused(message)
             .with_hint("the limit is chosen where the pond is opened (--memory-limit)"))
     };
-    if variable == "datafusion.runtime.memory_limit" {
+    if variable == MEMORY_LIMIT {
         let wanted = value.map(|value| SessionContext::parse_capacity_limit(variable, value));
         return match wanted {
             Some(Ok(bytes)) if bytes as u64 <= limit => Ok(()),

@@ -78,6 +78,8 @@ struct Inner {
     session: OnceLock<LeanSession>,
     config: SessionConfig,
     runtime: Option<Arc<RuntimeEnv>>,
+    /// Whether the application gave the runtime, which others may use, too.
+    is_memory_shared: bool,
     /// What relative paths are relative to.
     directory: RwLock<PondPath>,
     /// The open transaction. Its lock is held while a statement works in it.
@@ -107,7 +109,8 @@ impl PondContextBuilder {
         self
     }
 
-    /// Sets the engine's resources: memory pool, spill directory, object stores, caches.
+    /// Sets the engine's resources: memory pool, spill directory, object stores, caches. SQL sets no
+    /// other memory limit then, so sessions with the same resources stay within one.
     #[must_use]
     pub fn with_runtime_env(mut self, runtime: Arc<RuntimeEnv>) -> Self {
         self.runtime = Some(runtime);
@@ -135,6 +138,7 @@ impl PondContextBuilder {
     /// Makes the context. Where the policy of the tree limits memory, the engine's resources and
     /// settings are held to that.
     pub fn build(self) -> PondContext {
+        let is_memory_shared = self.runtime.is_some();
         let (config, runtime) = match self.tree.policy().memory_limit {
             Some(limit) => {
                 let runtime = limits::runtime(self.runtime, limit);
@@ -148,6 +152,7 @@ impl PondContextBuilder {
                 session: OnceLock::new(),
                 config,
                 runtime,
+                is_memory_shared,
                 directory: RwLock::new(PondPath::root()),
                 open: Arc::default(),
                 host_files: self.host_files,
@@ -511,7 +516,8 @@ impl PondContext {
         if let Some(new) = engine_statements::node_of_plan(&plan, binding)? {
             return Ok(Planned::Node(new));
         }
-        engine_statements::check_plan(&plan, binding, state, self.inner.host_files)?;
+        let Inner { host_files, is_memory_shared, .. } = *self.inner;
+        engine_statements::check_plan(&plan, binding, state, host_files, is_memory_shared)?;
         match plan {
             LogicalPlan::Ddl(_) | LogicalPlan::Statement(_) => Ok(Planned::Session(Box::new(plan))),
             plan => physical_plan(state, &plan).await.map(Planned::Query),

@@ -232,7 +232,8 @@ impl Writing {
     ) -> EngineResult<Vec<Arc<dyn ExecutionPlan>>> {
         let mut plans = Vec::new();
         for part in self.target.rows(plan)? {
-            check_plan(&part.plan, binding, state, host_files)?;
+            // Rows set nothing.
+            check_plan(&part.plan, binding, state, host_files, true)?;
             let session = part.session(state);
             plans.push(match part.is_ordered {
                 // The rows of a cluster's partitions come in no order.

@@ -948,6 +948,21 @@ async fn planning_on_all_threads_keeps_nobody_out() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn no_session_leaves_the_memory_of_all() {
+    let server = Server::start(&["--write"]);
+    let client = server.client().await;
+    for text in [
+        "SET datafusion.runtime.memory_limit = '1M'",
+        "SET datafusion.runtime.memory_limit TO '900G'",
+        "RESET datafusion.runtime.memory_limit",
+    ] {
+        let error = client.simple_query(text).await.unwrap_err();
+        assert_eq!(code(&error), "42501", "{text}: {error:?}");
+    }
+    simple(&client, "SET datafusion.execution.batch_size = 100").await;
+}
+
 /// Where psql is installed, it is tried.
 #[test]
 fn psql_describes_the_pond() {

@@ -269,7 +269,7 @@ pub(super) fn is_execute(plan: &LogicalPlan) -> bool {
 }
 
 /// Refuses plans that would touch host files outside of mounts, write pond paths behind the tree's
-/// back, or keep a snapshot beyond their statement. The whole plan is looked at: `EXPLAIN ANALYZE`
+/// back, keep a snapshot beyond their statement, or rows beyond the memory limit. The whole plan is looked at: `EXPLAIN ANALYZE`
 /// and `PREPARE` carry others.
 pub(super) fn check_plan(
     plan: &LogicalPlan,
@@ -303,6 +303,11 @@ pub(super) fn check_plan(
                     && is_pond_path(name) =>
             {
                 Some(not_prepared(name))
+            }
+            LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create))
+                if policy.memory_limit.is_some() =>
+            {
+                Some(would_be_held(create.name.table()))
             }
             LogicalPlan::Dml(dml) if is_pond_path(&dml.table_name) => {
                 Some(not_prepared(&dml.table_name))
@@ -383,6 +388,11 @@ fn is_pond_path(table: &TableReference) -> bool {
 fn not_prepared(name: &TableReference) -> Error {
     Error::unsupported(format!("'{}' cannot be written by a prepared statement", name.table()))
         .with_hint("write the statement out")
+}
+
+fn would_be_held(name: &str) -> Error {
+    Error::refused(format!("'{name}' would be held in memory beyond the memory limit"))
+        .with_hint(format!("CREATE TABLE '/{name}.table' AS … keeps it in the pond"))
 }
 
 fn would_freeze(object: &str) -> Error {

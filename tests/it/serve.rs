@@ -961,6 +961,13 @@ async fn no_session_leaves_the_memory_of_all() {
         assert_eq!(code(&error), "42501", "{text}: {error:?}");
     }
     simple(&client, "SET datafusion.execution.batch_size = 100").await;
+    // Nor does a table of its own.
+    for text in ["CREATE TABLE held AS SELECT 1 AS a", "SELECT 1 AS a INTO held"] {
+        let error = client.simple_query(text).await.unwrap_err();
+        assert_eq!(code(&error), "42501", "{text}: {error:?}");
+        let hint = error.as_db_error().unwrap().hint().unwrap();
+        assert!(hint.contains("'/held.table'"), "{hint}");
+    }
 }
 
 /// Where psql is installed, it is tried.

@@ -8,7 +8,8 @@ use super::{Outcome, Shell};
 
 /// Serve the pond to clients of Postgres: psql, drivers, database tools
 ///
-/// Clients only read, unless --write lets them change the pond. Directories are schemas and files
+/// Clients only read, unless --write lets them change the pond, and name no files of this machine,
+/// unless --allow-host DIR opens a directory to them; what is mounted is readable. Directories are schemas and files
 /// tables: SELECT * FROM '/sensors/a.series' and SELECT * FROM "/sensors"."a.series" are the same.
 ///
 /// Only this machine is listened to, unless --tls-cert, --tls-key and --password-file are given. A
@@ -18,6 +19,7 @@ use super::{Outcome, Shell};
 #[command(after_help = "Examples:
   pond serve --postgres
   pond serve --postgres 127.0.0.1:5433 --write
+  pond serve --postgres --write --allow-host /srv/data
   psql -h 127.0.0.1 -p 5433 pond -c \"SELECT * FROM '/sensors/a.series' LIMIT 5\"
   pond serve --postgres 0.0.0.0:5433 --tls-cert cert.pem --tls-key key.pem --password-file users")]
 pub struct Serve {
@@ -64,7 +66,7 @@ mod running {
     use std::time::Duration;
 
     use pond::context::PondContext;
-    use pond::policy::Policy;
+    use pond::policy::{Host, Policy};
     use pond::serve::{Options, postgres};
     use pond::tree::Tree;
     use pond::{Error, Result};
@@ -82,6 +84,7 @@ mod running {
 
     impl Serve {
         pub fn run(self, shell: &Shell) -> Outcome {
+            let write = self.write;
             let options = Options {
                 tls: self.tls_cert.zip(self.tls_key),
                 password_file: self.password_file,
@@ -92,11 +95,19 @@ mod running {
             let code = runtime.block_on(async {
                 let tree = shell.open().await?;
                 let given = tree.policy();
+                if write && given.read_only {
+                    return Err(Error::invalid("--read-only and serve --write exclude each other")
+                        .with_hint("without --write, clients only read"));
+                }
                 let policy = Policy {
-                    read_only: !self.write,
+                    read_only: !write,
+                    host: match given.host {
+                        // Whose files these are is not for clients to name.
+                        Host::Any => Host::None,
+                        _ => Host::Any,
+                    },
                     timeout: given.timeout.is_none().then_some(TIMEOUT),
                     memory_limit: given.memory_limit.is_none().then(half_of_memory),
-                    ..Policy::default()
                 };
                 let tree = tree.restricted(policy);
                 serve(options, tree).await

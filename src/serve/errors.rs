@@ -67,11 +67,15 @@ impl From<Violation> for PgError {
 impl From<Error> for PgError {
     fn from(error: Error) -> Self {
         let code = code_of(&error);
-        let hint = match (code, error.kind()) {
-            // Who connects does not open the pond.
-            ("25006", ErrorKind::Refused) => {
+        // Who connects does not open the pond.
+        let hint = match error.kind() {
+            ErrorKind::Refused if code == "25006" => {
                 Some("pond serve --write lets clients change the pond")
             }
+            ErrorKind::Refused if error.message().contains("closes the host") => Some(
+                "pond serve --allow-host DIR opens a directory of the server's machine to clients; \
+                 what is mounted is readable",
+            ),
             _ => error.hint(),
         };
         Self {

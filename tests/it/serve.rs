@@ -297,7 +297,7 @@ async fn the_protocol_of_statements_and_their_errors() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn transactions_are_those_of_the_pond() {
-    let server = Server::start(&["--write"]);
+    let server = Server::start(&["--write", "--allow-host", "."]);
     let (client, other) = (server.client().await, server.client().await);
     let count = "SELECT count(*) FROM '/t.table'";
     assert_eq!(simple(&client, "CREATE TABLE '/t.table' AS SELECT 1 AS a").await, ["done 0"]);
@@ -352,6 +352,52 @@ async fn transactions_are_those_of_the_pond() {
     assert_eq!(simple(&other, count).await, ["3", "done 1"]);
     let node = "CREATE NODE '/h' FACTORY hostmount WITH (directory = '.'); DROP NODE '/h'";
     assert_eq!(simple(&other, node).await, ["done 0", "done 0"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_the_machine_are_closed_to_clients() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("open")).unwrap();
+    let mount = |directory: &str| {
+        format!(
+            "CREATE NODE '/m' FACTORY hostmount WITH (directory = '{directory}'); DROP NODE '/m'"
+        )
+    };
+    let server = Server::start(&["--write"]);
+    let client = server.client().await;
+    for directory in ["/etc", "."] {
+        let error = client.simple_query(&mount(directory)).await.unwrap_err();
+        assert_eq!(code(&error), "42501", "{error:?}");
+        let hint = error.as_db_error().unwrap().hint().unwrap();
+        assert!(hint.contains("--allow-host") && !hint.contains("--safe"), "{hint}");
+    }
+    let error = client.simple_query("COPY (SELECT 1 AS a) TO './a.csv'").await.unwrap_err();
+    assert_eq!(code(&error), "42501", "{error:?}");
+    drop(server);
+    let server = Server::start_with(dir, &["--allow-host", "open"], &["--write"]);
+    let client = server.client().await;
+    assert_eq!(simple(&client, &mount("open")).await, ["done 0", "done 0"]);
+    assert_eq!(code(&client.simple_query(&mount("/etc")).await.unwrap_err()), "42501");
+
+    // A refusal to write says what the server is to be started with.
+    let server = Server::start_with(tempfile::tempdir().unwrap(), &["--read-only"], &[]);
+    let client = server.client().await;
+    for text in [
+        "CREATE TABLE '/t.table' AS SELECT 1 AS a",
+        "CREATE NODE '/n.table' FACTORY sql_derived_table AS SELECT 1 AS a",
+        "ALTER NODE '/sensors/few.table' SET COMMENT 'words'",
+        "DROP TABLE '/sensors/a.series'",
+        "BEGIN; DROP TABLE '/sensors/a.series'",
+    ] {
+        let error = client.simple_query(text).await.unwrap_err();
+        assert_eq!(code(&error), "25006", "{text}: {error:?}");
+        let hint = error.as_db_error().unwrap().hint().unwrap();
+        assert!(hint.contains("serve --write") && !hint.contains("--read-only"), "{text}: {hint}");
+    }
+    let both =
+        run(server.dir.path(), &["--read-only", "serve", "--postgres", "127.0.0.1:0", "--write"]);
+    assert_eq!(both.status.code(), Some(1), "{}", stderr(&both));
+    assert!(stderr(&both).contains("--read-only and serve --write"), "{}", stderr(&both));
 }
 
 #[tokio::test(flavor = "multi_thread")]

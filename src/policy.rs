@@ -23,6 +23,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+#[cfg(feature = "serve")]
+pub(crate) use deadline::Interruptible;
 pub use deadline::within;
 pub(crate) use deadline::{Deadline, publish};
 

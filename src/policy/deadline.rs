@@ -3,7 +3,8 @@
 //! Work that is late is given up where it next waits for something, and leaves what dropping it leaves:
 //! nothing in the pond. But what is being published is never given up: [`publish`] marks the point from which the
 //! changes are made, which are then made and told whatever the time; work that is late before it
-//! publishes nothing. So who is told that the time was over knows that the pond is as it was.
+//! publishes nothing. So who is told that the time was over knows that the pond is as it was. What else
+//! gives work up, [`Interruptible`], keeps to the same, around work with a deadline or without.
 //!
 //! The clock has a thread of its own: those of the work may all be busy.
 
@@ -34,11 +35,30 @@ const LATE: u8 = 2;
 
 #[derive(Debug)]
 struct Work {
-    timeout: Duration,
+    /// None for work that something else than time gives up.
+    timeout: Option<Duration>,
     state: AtomicU8,
+    /// The work that this is a part of.
+    outer: Option<Arc<Work>>,
 }
 
 impl Work {
+    fn new(timeout: Option<Duration>) -> Arc<Self> {
+        let outer = WORK.try_with(Arc::clone).ok();
+        Arc::new(Self { timeout, state: AtomicU8::new(RUNNING), outer })
+    }
+
+    /// Says that it publishes, and all that it is a part of.
+    fn publish(&self) -> Result<()> {
+        if let Some(outer) = &self.outer {
+            outer.publish()?;
+        }
+        match self.go_on(PUBLISHING) {
+            LATE => Err(self.error()),
+            _ => Ok(()),
+        }
+    }
+
     /// Goes on from running to `state`, and returns what it is then.
     fn go_on(&self, state: u8) -> u8 {
         let was = self.state.compare_exchange(RUNNING, state, Ordering::SeqCst, Ordering::SeqCst);
@@ -46,9 +66,13 @@ impl Work {
     }
 
     fn error(&self) -> Error {
+        let Some(timeout) = self.timeout else {
+            return Error::new(ErrorKind::Cancelled, "the statement was given up")
+                .with_hint("the pond is as it was");
+        };
         Error::new(
             ErrorKind::Limit,
-            format!("the statement took longer than the time limit of {:?}", self.timeout),
+            format!("the statement took longer than the time limit of {timeout:?}"),
         )
         .with_hint("the pond is as it was; the limit is chosen where it is opened (--timeout)")
     }
@@ -59,11 +83,7 @@ impl Work {
 /// # Errors
 /// `Limit` if it is too late.
 pub(crate) fn publish() -> Result<()> {
-    let late = |work: &Arc<Work>| match work.go_on(PUBLISHING) {
-        LATE => Err(work.error()),
-        _ => Ok(()),
-    };
-    WORK.try_with(late).unwrap_or(Ok(()))
+    WORK.try_with(|work| work.publish()).unwrap_or(Ok(()))
 }
 
 /// Does `work`, or gives it up after `timeout`.
@@ -108,7 +128,7 @@ impl Deadline {
             // Nobody may be waiting any more.
             let _ = rings.send(());
         });
-        let work = Arc::new(Work { timeout, state: AtomicU8::new(RUNNING) });
+        let work = Work::new(Some(timeout));
         Ok(Self { work, ring: Some(ring), clock: clock.abort_handle() })
     }
 
@@ -142,6 +162,29 @@ impl Deadline {
     /// Returns the error of being late, once it is.
     pub(crate) fn poll_error(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         self.poll_late(cx).map(|()| self.work.error())
+    }
+}
+
+/// Work that may be given up until it publishes.
+#[cfg(feature = "serve")]
+#[derive(Debug)]
+pub(crate) struct Interruptible(Arc<Work>);
+
+#[cfg(feature = "serve")]
+impl Interruptible {
+    pub(crate) fn new() -> Self {
+        Self(Work::new(None))
+    }
+
+    /// Does `work`, until it is dropped. Before that it is to be [`Interruptible::give_up`].
+    pub(crate) fn run<F: Future>(&self, work: F) -> impl Future<Output = F::Output> {
+        WORK.scope(self.0.clone(), work)
+    }
+
+    /// Gives the work up, unless it publishes: then it is to be done to its end. Returns whether it
+    /// is given up.
+    pub(crate) fn give_up(&self) -> bool {
+        self.0.go_on(LATE) == LATE
     }
 }
 
@@ -190,6 +233,18 @@ mod tests {
         assert_eq!(busy.await.unwrap_err().kind(), ErrorKind::Limit);
         assert!(publish().is_ok());
         within(None, async { publish() }).await.unwrap();
+    }
+
+    #[cfg(feature = "serve")]
+    #[tokio::test]
+    async fn work_is_given_up_before_it_publishes_or_not_at_all() {
+        let publishes = || within(Some(Duration::from_secs(60)), async { publish() });
+        let (given_up, done) = (Interruptible::new(), Interruptible::new());
+        assert!(given_up.give_up());
+        let error = given_up.run(publishes()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Cancelled);
+        done.run(publishes()).await.unwrap();
+        assert!(!done.give_up());
     }
 
     #[tokio::test]

@@ -17,6 +17,7 @@ use super::errors::PgError;
 use super::scram::METHOD;
 use super::session::Session;
 use super::wire::{Answers, FRAME_BYTES_MAX, Opening, STARTUP_BYTES_MAX, is_request, take_frame};
+use crate::policy::Interruptible;
 
 /// How much is read of what comes after a statement that runs.
 const READ_AHEAD: usize = 64 << 10;
@@ -120,28 +121,44 @@ impl Watch {
         Self { cancelled, timeout, deadline, ends }
     }
 
-    /// Does `work`, unless something interrupts it; it is dropped then.
+    /// Does `work`, unless something interrupts it; it is dropped then. What publishes its changes is
+    /// done all the same, so that who is told of an interruption knows that there are none.
     pub(super) async fn guard<S: AsyncRead, T>(
         &mut self,
         input: &mut Input<S>,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let mut work = std::pin::pin!(work);
+        let interruptible = Interruptible::new();
+        let mut work = std::pin::pin!(interruptible.run(work));
+        let stop = tokio::select! {
+            biased;
+            done = &mut work => return done,
+            stop = self.interruption(input) => stop,
+        };
+        match interruptible.give_up() {
+            true => Err(stop),
+            false => work.await,
+        }
+    }
+
+    /// Waits for what interrupts the statement.
+    async fn interruption<S: AsyncRead>(&mut self, input: &mut Input<S>) -> Stop {
         loop {
             let reads = input.buffer.len() < READ_AHEAD;
             tokio::select! {
                 biased;
-                done = &mut work => return done,
                 () = self.cancelled.notified() => {
-                    return Err(PgError::new("57014", "the statement was cancelled").into());
+                    return PgError::new("57014", "the statement was cancelled").into();
                 }
                 () = sleep_until(self.deadline) => {
                     let limit = self.timeout.unwrap_or(NEVER);
                     let message = format!("the statement took longer than the time limit of {limit:?}");
-                    return Err(PgError::new("57014", message).into());
+                    return PgError::new("57014", message).into();
                 }
-                _ = self.ends.wait_for(|ends| *ends) => return Err(server_ends()),
-                read = input.read(), if reads => read?,
+                _ = self.ends.wait_for(|ends| *ends) => return server_ends(),
+                read = input.read(), if reads => if let Err(stop) = read {
+                    return stop;
+                },
             }
         }
     }

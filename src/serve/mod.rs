@@ -21,7 +21,8 @@
 //! - Whatever a client sends, it ends its own connection at most.
 //! - Rows are sent as they are made, and made as they are taken: what is held of a result is
 //!   one batch and [`values::SEND_BYTES`].
-//! - A statement that is cancelled, takes too long or has lost its client is dropped where it is.
+//! - A statement that is cancelled, takes too long or has lost its client is dropped where it is, unless
+//!   it publishes its changes already: then it is done, and told as done.
 //!
 //! The protocol is spoken here rather than through `datafusion-postgres`, whose handlers collect the rows
 //! of a portal and whose messages are read unchecked; its catalogs and rewriting of queries are used.

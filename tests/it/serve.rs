@@ -467,6 +467,49 @@ async fn a_statement_ends_at_its_limit_of_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_given_up_was_not_done() {
+    let server = Server::start(&["--write"]);
+    let client = server.client().await;
+    simple(&client, "CREATE SCHEMA '/made'").await;
+    let create = |number: usize| format!("CREATE TABLE '/made/{number}.table' AS SELECT 1 AS a");
+    let begun = Instant::now();
+    simple(&client, &create(0)).await;
+    simple(&client, &create(1)).await;
+    let usual = begun.elapsed() / 2;
+    let mut said = vec![true, true];
+    // Around the time that one takes, by a limit of it or by a request.
+    for number in 2..122 {
+        let limit = usual * (number as u32 % 40 + 1) / 25 + Duration::from_millis(1);
+        let done = if number % 2 == 0 {
+            simple(&client, &format!("SET statement_timeout = {}", limit.as_millis())).await;
+            client.simple_query(&create(number)).await
+        } else {
+            simple(&client, "SET statement_timeout = 0").await;
+            let token = client.cancel_token();
+            let cancel = async {
+                tokio::time::sleep(limit).await;
+                token.cancel_query(NoTls).await.unwrap();
+            };
+            let text = create(number);
+            tokio::join!(client.simple_query(&text), cancel).0
+        };
+        if let Err(error) = &done {
+            assert_eq!(code(error), "57014", "{error:?}");
+        }
+        said.push(done.is_ok());
+    }
+    // A request may still be on its way.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    simple(&client, "SET statement_timeout = 0").await;
+    let there = "SELECT table_name FROM information_schema.tables WHERE table_schema = '/made'";
+    let there = simple(&client, there).await;
+    for (number, done) in said.iter().enumerate() {
+        assert_eq!(there.contains(&format!("{number}.table")), *done, "{number}: {done}");
+    }
+    assert!(said.contains(&false) && said[2..].contains(&true), "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn fifty_clients_at_once() {
     let server = Server::start(&["--max-connections", "50"]);
     let ready = Arc::new(tokio::sync::Barrier::new(51));

@@ -12,11 +12,11 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::Shared;
 use super::errors::PgError;
 use super::scram::METHOD;
 use super::session::Session;
 use super::wire::{Answers, FRAME_BYTES_MAX, Opening, STARTUP_BYTES_MAX, is_request, take_frame};
+use super::{Options, Shared};
 use crate::policy::Interruptible;
 
 /// How much is read of what comes after a statement that runs.
@@ -58,6 +58,8 @@ pub(super) struct Input<S> {
 /// What goes to a client.
 pub(super) struct Output<S> {
     half: WriteHalf<S>,
+    /// How long the client may take to read some of it.
+    timeout: Duration,
     /// What was not sent yet.
     pub out: BytesMut,
 }
@@ -92,14 +94,15 @@ impl<S: AsyncRead> Input<S> {
 }
 
 impl<S: AsyncWrite> Output<S> {
-    /// Sends what there is.
+    /// Sends what there is. A client that reads nothing counts as gone.
     pub(super) async fn send(&mut self) -> Result<()> {
         while self.out.has_remaining() {
-            if self.half.write_buf(&mut self.out).await.map_err(gone)? == 0 {
+            let written = timeout(self.timeout, self.half.write_buf(&mut self.out)).await;
+            if written.map_err(gone)?.map_err(gone)? == 0 {
                 return Err(Stop::Gone);
             }
         }
-        self.half.flush().await.map_err(gone)
+        timeout(self.timeout, self.half.flush()).await.map_err(gone)?.map_err(gone)
     }
 }
 
@@ -208,11 +211,13 @@ impl Accepted {
                     return self.shared.running.cancel(process, secret);
                 }
                 Ok(Opening::Session { minor, parameters }) => {
-                    let client = Client::new(stream, buffer);
+                    let client = Client::new(stream, buffer, &self.shared.options);
                     let is_refused = self.shared.needs_tls;
                     return self.session(client, minor, parameters, until, is_refused).await;
                 }
-                Err(stop) => return Client::new(stream, buffer).end(stop).await,
+                Err(stop) => {
+                    return Client::new(stream, buffer, &self.shared.options).end(stop).await;
+                }
             };
             if stream.write_all(answer).await.is_err() {
                 return;
@@ -233,10 +238,10 @@ impl Accepted {
                 self.shared.running.cancel(process, secret);
             }
             Ok(Ok(Opening::Session { minor, parameters })) => {
-                let client = Client::new(stream, buffer);
+                let client = Client::new(stream, buffer, &self.shared.options);
                 self.session(client, minor, parameters, until, false).await;
             }
-            Ok(Err(stop)) => Client::new(stream, buffer).end(stop).await,
+            Ok(Err(stop)) => Client::new(stream, buffer, &self.shared.options).end(stop).await,
             Ok(Ok(Opening::Tls | Opening::Gss)) | Err(_) => {}
         }
     }
@@ -305,11 +310,11 @@ struct Client<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite> Client<S> {
-    fn new(stream: S, buffer: BytesMut) -> Self {
+    fn new(stream: S, buffer: BytesMut, options: &Options) -> Self {
         let (read, write) = tokio::io::split(stream);
         Self {
             input: Input { half: read, buffer },
-            output: Output { half: write, out: BytesMut::new() },
+            output: Output { half: write, timeout: options.send_timeout, out: BytesMut::new() },
         }
     }
 

@@ -87,6 +87,8 @@ pub struct Options {
     pub idle_in_transaction_timeout: Duration,
     /// How long a client may do nothing.
     pub idle_timeout: Duration,
+    /// How long a client may take to read some of what it is sent.
+    pub send_timeout: Duration,
 }
 
 impl Options {
@@ -100,6 +102,7 @@ impl Options {
             handshake_timeout: Duration::from_secs(15),
             idle_in_transaction_timeout: Duration::from_secs(10 * 60),
             idle_timeout: Duration::from_secs(24 * 3600),
+            send_timeout: Duration::from_secs(60),
         }
     }
 }

@@ -9,10 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures::TryStreamExt;
+use pond::pond::Pond;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use crate::cli::{run, shell, stderr, stdout};
+use crate::oplog::FAST;
 use crate::world::Random;
 
 /// A server of a pond of its own.
@@ -672,6 +674,49 @@ async fn who_does_not_read_holds_nothing_but_a_batch() {
     let after = server.resident_kib();
     assert!(after < before + 200 * 1024, "{before} KiB became {after} KiB");
     assert_eq!(simple(&client, "SELECT 1").await, ["1", "done 1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_never_reads_loses_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let pond = Pond::init(dir.path(), FAST).await.unwrap();
+    let options = pond::serve::Options {
+        connections_max: 1,
+        send_timeout: Duration::from_millis(500),
+        ..pond::serve::Options::new("127.0.0.1:0")
+    };
+    let tree = pond::tree::Tree::new(pond);
+    let context = move || pond::context::PondContext::new(tree.clone());
+    let server = pond::serve::postgres(options, context).await.unwrap();
+    let address = server.address();
+    let (end, ends) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(server.run(async { drop(ends.await) }));
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
+    stream.write_all(&startup()).unwrap();
+    // Small answers to what comes before they are read.
+    let asks = message(b'Q', format!("SELECT '{}'\0", "x".repeat(100_000)).as_bytes());
+    let stream = tokio::task::spawn_blocking(move || {
+        while stream.write_all(&asks).is_ok() {}
+        stream
+    });
+    let begun = Instant::now();
+    let port = address.port();
+    let connect = || async move {
+        let mut config = tokio_postgres::Config::new();
+        config.host("127.0.0.1").port(port).user("ann");
+        config.connect(NoTls).await
+    };
+    // The other one is there first.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(code(&connect().await.err().unwrap()), "53300");
+    while connect().await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    drop(stream.await.unwrap());
+    end.send(()).unwrap();
+    serving.await.unwrap();
 }
 
 const ASKED_BY_PSQL: &[(&str, &[&str])] = &[

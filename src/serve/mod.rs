@@ -75,7 +75,8 @@ const REFUSED: Duration = Duration::from_millis(50);
 pub struct Options {
     /// Where to listen: `host:port`. The port 0 takes one that is free.
     pub address: String,
-    /// The files of a certificate chain and of its key, both PEM.
+    /// The files of a certificate chain and of its key, both PEM. Others must not be able to read the
+    /// key.
     pub tls: Option<(PathBuf, PathBuf)>,
     /// The file of users, which others must not be able to read.
     pub password_file: Option<PathBuf>,
@@ -318,6 +319,7 @@ fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor> {
     if chain.is_empty() {
         return Err(wrong(certificate, "there is no certificate in it".to_owned()));
     }
+    scram::check_secret(key)?;
     let private = PrivateKeyDer::from_pem_slice(&read(key)?)
         .map_err(|error| wrong(key, error.to_string()))?;
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))

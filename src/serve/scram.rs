@@ -66,6 +66,8 @@ pub(super) struct Users {
     verifiers: HashMap<String, Verifier>,
     /// What the salts of users who are not there are made of.
     secret: Key,
+    /// How often their passwords are hashed: as often as the first user's.
+    iterations: usize,
 }
 
 impl Users {
@@ -75,15 +77,11 @@ impl Users {
     /// `Refused` for a file that others may read; `Invalid` for a line that makes no sense, or no user.
     pub(super) fn read(path: &Path) -> Result<Self> {
         let name = path.display();
-        let metadata =
-            std::fs::metadata(path).map_err(|error| Error::io(format!("'{name}'"), error))?;
-        if metadata.permissions().mode() & 0o077 != 0 {
-            return Err(Error::new(ErrorKind::Refused, format!("'{name}' can be read by others"))
-                .with_hint(format!("chmod 600 '{name}'")));
-        }
+        check_secret(path)?;
         let text =
             std::fs::read_to_string(path).map_err(|error| Error::io(format!("'{name}'"), error))?;
         let mut verifiers = HashMap::new();
+        let mut first = None;
         for (at, line) in text.lines().enumerate() {
             if line.trim().is_empty() || line.starts_with('#') {
                 continue;
@@ -100,13 +98,14 @@ impl Users {
                 Some(verifier) => Verifier::parse(verifier).ok_or_else(wrong)?,
                 None => Verifier::of_password(secret)?,
             };
+            first.get_or_insert(verifier.iterations);
             verifiers.insert(user.to_owned(), verifier);
         }
-        if verifiers.is_empty() {
+        let Some(iterations) = first else {
             return Err(Error::invalid(format!("'{name}' names no user"))
                 .with_hint("a line is user:password"));
-        }
-        Ok(Self { verifiers, secret: random()? })
+        };
+        Ok(Self { verifiers, secret: random()?, iterations })
     }
 
     /// Answers the first message of a client that says it is `user`.
@@ -151,7 +150,7 @@ impl Users {
     fn nobody(&self, user: &str) -> Verifier {
         Verifier {
             salt: hmac(&self.secret, user.as_bytes())[..16].to_vec(),
-            iterations: ITERATIONS,
+            iterations: self.iterations,
             stored_key: self.secret,
             server_key: self.secret,
         }
@@ -197,6 +196,21 @@ impl Exchange {
         let answer = hmac(&self.verifier.server_key, said.as_bytes());
         Ok((is_right && self.is_known).then(|| format!("v={}", to_base64(&answer))))
     }
+}
+
+/// Refuses a file of secrets that others may read.
+///
+/// # Errors
+/// `Refused`; those of looking at it.
+pub(super) fn check_secret(path: &Path) -> Result<()> {
+    let name = path.display();
+    let metadata =
+        std::fs::metadata(path).map_err(|error| Error::io(format!("'{name}'"), error))?;
+    if metadata.permissions().mode() & 0o077 != 0 {
+        return Err(Error::new(ErrorKind::Refused, format!("'{name}' can be read by others"))
+            .with_hint(format!("chmod 600 '{name}'")));
+    }
+    Ok(())
 }
 
 /// Compares in a time that does not tell where the two differ.

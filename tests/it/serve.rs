@@ -856,9 +856,9 @@ fn identity(dir: &Path) -> Tls {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     std::fs::write(dir.join("cert.pem"), made.cert.pem()).unwrap();
     std::fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
-    // The second is `secret`, as Postgres keeps it.
-    std::fs::write(dir.join("users"), "# who may come in\nann:geheim:é\n").unwrap();
-    std::fs::set_permissions(dir.join("users"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    let own = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(dir.join("key.pem"), own).unwrap();
+    users(dir, "# who may come in\nann:geheim:é\n");
     let mut roots = rustls::RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -960,6 +960,24 @@ async fn who_has_not_said_who_it_is_takes_no_place() {
 }
 
 #[test]
+fn who_is_not_there_is_challenged_like_the_others() {
+    let verifier = |user: &str| {
+        let (salt, key) = ("W22ZaJ0SNY7soEsUEjb6gQ==", format!("{}=", "A".repeat(43)));
+        format!("{user}:SCRAM-SHA-256$5000:{salt}${key}:{key}\n")
+    };
+    let of = |file: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        users(dir.path(), file);
+        let server = Server::start_with(dir, &[], &["--password-file", "users"]);
+        challenged(&mut server.raw())
+    };
+    for file in [verifier("ann"), verifier("bob")] {
+        let said = of(&file);
+        assert!(said.contains(",i=5000"), "{file}: {said}");
+    }
+}
+
+#[test]
 fn an_address_of_others_is_refused_without_tls_and_users() {
     let dir = tempfile::tempdir().unwrap();
     identity(dir.path());
@@ -980,6 +998,10 @@ fn an_address_of_others_is_refused_without_tls_and_users() {
     }
     use std::os::unix::fs::PermissionsExt;
     let open = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(dir.path().join("key.pem"), open.clone()).unwrap();
+    let (code, said) = serve(&["127.0.0.1:0", "--tls-cert", "cert.pem", "--tls-key", "key.pem"]);
+    assert_eq!(code, Some(4), "{said}");
+    assert!(said.contains("'key.pem' can be read by others"), "{said}");
     std::fs::set_permissions(dir.path().join("users"), open).unwrap();
     let (code, said) = serve(&["127.0.0.1:0", "--password-file", "users"]);
     assert_eq!(code, Some(4), "{said}");

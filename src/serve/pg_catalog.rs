@@ -91,6 +91,7 @@ const FUNCTIONS: &[&str] = &[
     "inet_client_addr",
     "txid_current",
     "to_regclass",
+    "to_regtype",
 ];
 
 const WORDS: &[&str] = &[
@@ -638,6 +639,9 @@ fn functions(settings: &Arc<Mutex<Settings>>, process: i32) -> Vec<ScalarUDF> {
         ("inet_server_port", ScalarValue::Int32(None)),
         ("inet_client_addr", null),
         ("txid_current", ScalarValue::Int64(None)),
+        // There are no types but those that drivers know, and no locks.
+        ("to_regtype", ScalarValue::Int32(None)),
+        ("pg_advisory_unlock_all", ScalarValue::Utf8(None)),
     ];
     let mut all = vec![
         base::create_current_database_udf(CATALOG),

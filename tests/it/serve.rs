@@ -746,6 +746,12 @@ const ASKED_BY_PSQL: &[(&str, &[&str])] = &[
     ),
     ("SELECT current_database(), current_schema, current_user", &["pond|public|ann", "done 1"]),
     ("SELECT \"pg_is_in_recovery\"(), current_setting('server_version')", &["f|15.0", "done 1"]),
+    // psycopg's look for types, and asyncpg's end of a turn.
+    ("SELECT to_regtype('hstore')", &["NULL", "done 1"]),
+    (
+        "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL",
+        &["NULL", "done 1", "done 0", "done 0", "done 0"],
+    ),
 ];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,6 +20,7 @@
 //! A query that is given up is cancelled there ([`job`]); [`Cluster::settle`] waits until that was told.
 
 mod job;
+mod joins;
 mod send;
 
 use std::fmt;
@@ -109,8 +110,11 @@ impl Cluster {
         if config.target_partitions() == default {
             config = config.with_target_partitions(PARTITIONS);
         }
+        let prefers_hash_join = config.options().optimizer.prefer_hash_join;
         // The session's own tables are there, and stay.
         config = config.upgrade_for_ballista().with_create_default_catalog_and_schema(false);
+        // Whether their memory is enough is known here (`joins`).
+        config.options_mut().optimizer.prefer_hash_join = prefers_hash_join;
         if let Some(placing) = placing {
             config.set_extension(placing);
         }
@@ -144,17 +148,44 @@ impl fmt::Debug for Cluster {
 pub(crate) struct Placing {
     cluster: Cluster,
     has_placed: AtomicBool,
+    merges: AtomicBool,
 }
 
 impl Placing {
     /// Begins a statement.
     pub(crate) fn on(cluster: &Cluster) -> Arc<Self> {
-        Arc::new(Self { cluster: cluster.clone(), has_placed: AtomicBool::new(false) })
+        Arc::new(Self {
+            cluster: cluster.clone(),
+            has_placed: AtomicBool::new(false),
+            merges: AtomicBool::new(false),
+        })
     }
 
     /// Whether a plan of the statement runs on the cluster.
     pub(crate) fn has_placed(&self) -> bool {
         self.has_placed.load(Ordering::Relaxed)
+    }
+
+    /// Whether a plan of the statement joins by merging, as tables for hashing would not fit.
+    pub(crate) fn merges(&self) -> bool {
+        self.merges.load(Ordering::Relaxed)
+    }
+
+    /// Returns the session that plans a query anew, with joins by merging, if `plan`, made in `state`, has
+    /// joins whose tables for hashing may not fit into the memory of an executor.
+    pub(crate) fn merging(
+        &self,
+        plan: &Arc<dyn ExecutionPlan>,
+        state: &SessionState,
+    ) -> Option<SessionState> {
+        let limit = state.config().ballista_config().hash_join_max_build_partition_bytes();
+        if joins::fit(plan, limit) {
+            return None;
+        }
+        self.merges.store(true, Ordering::Relaxed);
+        let mut state = state.clone();
+        state.config_mut().options_mut().optimizer.prefer_hash_join = false;
+        Some(state)
     }
 
     /// Returns the plan that has the rows of `plan` made on the cluster.

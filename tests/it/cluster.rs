@@ -9,9 +9,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use ballista_core::extension::SessionConfigExt;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::util::pretty::pretty_format_batches;
-use datafusion::prelude::SessionContext;
+use datafusion::prelude::{SessionConfig, SessionContext};
 use pond::cluster::Cluster;
 use pond::pond::Pond;
 use pond::tree::Tree;
@@ -300,6 +301,23 @@ async fn what_cannot_travel_runs_here() {
     ] {
         assert_eq!(place(&there, sql).await, "cluster: df://127.0.0.1:1", "{sql}");
     }
+    // Joins are by hashing, unless what is hashed would not fit.
+    let join =
+        "SELECT count(*) FROM '/tpch/orders' o JOIN '/tpch/lineitem' l ON o_orderkey = l_orderkey";
+    let explain = format!("EXPLAIN {join}");
+    assert!(text(&there, &explain).await.contains("HashJoinExec"));
+    text(&there, "SET datafusion.optimizer.prefer_hash_join = false").await;
+    assert!(text(&there, &explain).await.contains("SortMergeJoinExec"));
+    text(&there, "SET datafusion.optimizer.prefer_hash_join = true").await;
+    let config = SessionConfig::new_with_ballista()
+        .set_bool("datafusion.optimizer.prefer_hash_join", true)
+        .with_ballista_hash_join_max_build_partition_bytes(1000);
+    let narrow = PondContext::builder(tree.clone())
+        .with_config(config)
+        .with_cluster(Cluster::parse("df://127.0.0.1:1").unwrap())
+        .build();
+    assert!(text(&narrow, &explain).await.contains("SortMergeJoinExec"));
+
     let changed = place(&there, "DELETE FROM '/tpch/region' WHERE r_regionkey = 1").await;
     assert_eq!(changed, "here: the statement's rows keep their order");
     let analyzed = text(&there, "EXPLAIN ANALYZE SELECT sum(value) FROM '/s.series'").await;

@@ -8,7 +8,7 @@
 //! What is sent is a physical plan of the engine's own nodes: the files to read, as URLs that whoever
 //! runs it opens, the predicates, the expressions. So a stock scheduler and stock executors run it,
 //! which know nothing of ponds, and it sees one snapshot like any statement: blobs never change. Whether
-//! a plan travels is found by walking it ([`send`]): each of its scans, functions and nodes must be one
+//! a plan travels is found by walking it (`send`): each of its scans, functions and nodes must be one
 //! that the cluster has. A plan that does not runs here as if there were no cluster, and a plan that
 //! reads no file is not worth the way. `EXPLAIN` tells which it is, and why.
 //!
@@ -17,7 +17,7 @@
 //! credentials of theirs. Nothing secret is sent: of the settings those of the engine and of Ballista go
 //! along, and credentials are in neither.
 //!
-//! A query that is given up is cancelled there ([`job`]); [`Cluster::settle`] waits until that was told.
+//! A query that is given up is cancelled there (`job`); [`Cluster::settle`] waits until that was told.
 
 mod job;
 mod joins;

@@ -20,7 +20,7 @@
 //! - An address that others reach is listened at with TLS and users, or not at all.
 //! - Whatever a client sends, it ends its own connection at most.
 //! - Rows are sent as they are made, and made as they are taken: what is held of a result is
-//!   one batch and [`values::SEND_BYTES`].
+//!   one batch and `values::SEND_BYTES`.
 //! - A statement that is cancelled, takes too long or has lost its client is dropped where it is, unless
 //!   it publishes its changes already: then it is done, and told as done.
 //!

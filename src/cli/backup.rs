@@ -18,8 +18,7 @@ use super::{Outcome, Shell, copies, query};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   pond backup /mnt/backup/mypond
-  pond backup s3://bucket/mypond
-  pond fsck --against /mnt/backup/mypond")]
+  pond backup s3://bucket/mypond")]
 pub struct Backup {
     /// Its directory or URL: one that is empty, is not there yet, or holds a backup of this pond
     #[arg(value_name = "TARGET", value_hint = ValueHint::DirPath)]

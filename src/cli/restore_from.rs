@@ -26,7 +26,7 @@ const DAMAGED: i32 = 5;
 /// A pond whose oplog is damaged cannot be repaired: clone the backup to another directory.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  pond --pond ./mypond restore-from /mnt/backup/mypond")]
+  pond restore-from /mnt/backup/mypond")]
 pub struct RestoreFrom {
     /// The directory or URL of the backup
     #[arg(value_name = "TARGET", value_hint = ValueHint::DirPath)]

@@ -20,7 +20,6 @@ use super::{Outcome, Shell};
   pond serve --postgres
   pond serve --postgres 127.0.0.1:5433 --write
   pond serve --postgres --write --allow-host /srv/data
-  psql -h 127.0.0.1 -p 5433 pond -c \"SELECT * FROM '/sensors/a.series' LIMIT 5\"
   pond serve --postgres 0.0.0.0:5433 --tls-cert cert.pem --tls-key key.pem --password-file users")]
 pub struct Serve {
     /// Where to listen; the port 0 takes one that is free

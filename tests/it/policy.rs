@@ -713,6 +713,11 @@ fn a_pond_that_cannot_be_written_is_read() {
     fs::set_permissions(world.path(""), fs::Permissions::from_mode(0o755)).unwrap();
     chmod(0o444, 0o555);
     let before = world.files(&[".pond"]);
+    // Where the shell was built may be closed to others.
+    let open = tempfile::tempdir().unwrap();
+    fs::set_permissions(open.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = open.path().join("pond");
+    fs::copy(env!("CARGO_BIN_EXE_pond"), &program).unwrap();
     for words in [
         &["sql", "SELECT sum(v) AS all FROM '/t.table'"] as &[&str],
         &["sql", "SELECT count(*) FROM '/v.table'"],
@@ -722,8 +727,15 @@ fn a_pond_that_cannot_be_written_is_read() {
         &["status"],
         &["log"],
     ] {
-        let mut command = shell(world.dir.path());
-        command.arg("--read-only").args(words);
+        let known = shell(world.dir.path());
+        let mut command = Command::new(&program);
+        command.current_dir(world.dir.path()).arg("--read-only").args(words);
+        for (name, value) in known.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
         if rustix::process::geteuid().is_root() {
             command.uid(NOBODY);
         }

@@ -17,16 +17,18 @@
 #[path = "../../tests/it/ballista.rs"]
 #[allow(dead_code)]
 mod ballista;
+#[path = "tpch/common.rs"]
+mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use ballista_core::extension::SessionStateExt;
-use datafusion::arrow::array::RecordBatch;
+use common::{Options, TABLES, median, query, sorted};
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::execution::SessionState;
-use datafusion::prelude::{ParquetReadOptions, SessionContext};
+use datafusion::prelude::SessionContext;
 use pond::PondContext;
 use pond::cluster::Cluster;
 use pond::pond::{Pond, PondOptions};
@@ -38,48 +40,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const OPTIONS: PondOptions = PondOptions { durability: Durability::Process };
 
-const TABLES: [&str; 8] =
-    ["customer", "lineitem", "nation", "orders", "part", "partsupp", "region", "supplier"];
-
-struct Options {
-    directory: PathBuf,
-    rounds: usize,
-    executors: usize,
-    queries: Vec<usize>,
-    settings: Vec<(String, String)>,
-}
-
-impl Options {
-    fn parse() -> Self {
-        let mut options = Self {
-            directory: std::env::var_os("POND_TPCH").unwrap_or_default().into(),
-            rounds: 5,
-            executors: 2,
-            queries: (1..=22).collect(),
-            settings: Vec::new(),
-        };
-        for argument in std::env::args().skip(1) {
-            match argument.split_once('=') {
-                Some(("rounds", rounds)) => options.rounds = rounds.parse().unwrap(),
-                Some(("executors", executors)) => options.executors = executors.parse().unwrap(),
-                Some(("queries", queries)) => {
-                    options.queries =
-                        queries.split(',').map(|query| query.parse().unwrap()).collect();
-                }
-                Some((key, value)) => {
-                    let key = key.strip_prefix("pond.").unwrap_or_else(|| panic!("{key}?"));
-                    options.settings.push((key.to_owned(), value.to_owned()));
-                }
-                None if argument.starts_with("--") => {}
-                None => options.directory = argument.into(),
-            }
-        }
-        options
-    }
-}
-
 /// Puts the tables into a pond, as a user would.
-fn load(pond: &Path, directory: &Path) {
+fn load(pond: &Path, options: &Options) {
     let run = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pond"));
         command.env("POND_DURABILITY", "process").args(["--pond", pond.to_str().unwrap(), "-q"]);
@@ -88,24 +50,10 @@ fn load(pond: &Path, directory: &Path) {
     run(&["init"]);
     run(&["mkdir", "/tpch"]);
     for table in TABLES {
-        let file = directory.join(format!("{table}.parquet"));
+        let file = options.file(table);
         // Put as a table, which is known by its name; the queries say it without an ending.
         run(&["put", "--type", "table", file.to_str().unwrap(), &format!("/tpch/{table}")]);
     }
-}
-
-fn sorted(batches: &[RecordBatch]) -> String {
-    let text = pretty_format_batches(batches).unwrap().to_string();
-    let mut lines: Vec<&str> = text.lines().collect();
-    // Rows that compare as equal come in any order.
-    lines.sort_unstable();
-    lines.join("\n")
-}
-
-fn median(times: &[Duration]) -> f64 {
-    let mut times: Vec<f64> = times.iter().map(|time| time.as_secs_f64() * 1e3).collect();
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
 }
 
 fn main() {
@@ -117,38 +65,37 @@ fn main() {
         .thread_stack_size(8 << 20)
         .build()
         .unwrap();
-    runtime.block_on(compare(Options::parse()));
+    if let Some(options) = Options::parse(5) {
+        runtime.block_on(compare(options));
+    }
 }
 
 async fn compare(options: Options) {
-    let directory = options.directory.canonicalize().unwrap_or_default();
-    if TABLES.iter().any(|table| !directory.join(format!("{table}.parquet")).exists()) {
-        println!("skipped: no tables; benches/peers/tpch/generate.sh DIRECTORY makes them");
-        return;
+    let mut executors = 2;
+    let mut settings = Vec::new();
+    for (key, value) in &options.settings {
+        match (key.as_str(), key.strip_prefix("pond.")) {
+            ("executors", _) => executors = value.parse().unwrap(),
+            (_, Some(key)) => settings.push((key, value)),
+            _ => panic!("{key}?"),
+        }
     }
     let dir = tempfile::tempdir().unwrap();
     let pond = dir.path().join("pond");
-    load(&pond, &directory);
-    let running = ballista::Running::start(options.executors, &[]);
+    load(&pond, &options);
+    let running = ballista::Running::start(executors, &[]);
 
     let state = SessionState::new_ballista_state(format!("http://{}", running.address())).unwrap();
     let plain = SessionContext::new_with_state(state);
-    for table in TABLES {
-        let file = directory.join(format!("{table}.parquet"));
-        let file = file.to_str().unwrap();
-        plain.register_parquet(table, file, ParquetReadOptions::default()).await.unwrap();
-    }
+    options.register(&plain).await;
     let cluster = Cluster::parse(&format!("df://{}", running.address())).unwrap();
     let tree = Tree::new(Pond::open(&pond, OPTIONS).await.unwrap());
     let context = PondContext::builder(tree).with_cluster(cluster).build();
     context.sql("USE '/tpch'").await.unwrap();
-    for (key, value) in &options.settings {
+    for (key, value) in settings {
         context.sql(&format!("SET {key} = '{value}'")).await.unwrap();
     }
 
-    let queries = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/tpch");
-    let query =
-        |number: usize| std::fs::read_to_string(queries.join(format!("q{number:02}.sql"))).unwrap();
     for number in &options.queries {
         let place = context.sql(&format!("EXPLAIN {}", query(*number))).await.unwrap();
         let place = pretty_format_batches(&place.collect().await.unwrap()).unwrap().to_string();
@@ -181,7 +128,8 @@ async fn compare(options: Options) {
     println!("query  ballista ms    pond ms   ratio");
     let mut total = [0.0; 2];
     for (place, number) in options.queries.iter().enumerate().filter(|_| options.rounds > 0) {
-        let [a, b] = [0, 1].map(|side| median(&times[place][side]));
+        let [a, b] = [0, 1]
+            .map(|side| median(times[place][side].iter().map(|time| time.as_secs_f64() * 1e3)));
         println!("q{number:<5} {a:>11.1}  {b:>9.1}  {:>6.3}", b / a);
         total[0] += a;
         total[1] += b;

@@ -12,16 +12,19 @@
 //! `datafusion.` are set on pond's side only.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
-use std::path::{Path, PathBuf};
+#[path = "tpch/common.rs"]
+mod common;
+
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use datafusion::arrow::util::pretty::pretty_format_batches;
+use common::{Options, TABLES, median, query, sorted};
 use datafusion::catalog::{MemoryCatalogProvider, SchemaProvider, TableProvider};
 use datafusion::error::Result as EngineResult;
 use datafusion::execution::SessionState;
-use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
+use datafusion::prelude::{SessionConfig, SessionContext};
 use pond::node::{Node, resolve};
 use pond::path::PondPath;
 use pond::pond::Pond;
@@ -29,9 +32,6 @@ use pond::tree::{CreateMode, NewNode, Tree};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-const TABLES: [&str; 8] =
-    ["customer", "lineitem", "nation", "orders", "part", "partsupp", "region", "supplier"];
 
 /// The tables of a directory that is mounted in a pond, opened there when a statement names them.
 #[derive(Debug)]
@@ -82,37 +82,6 @@ impl SchemaProvider for Mounted {
     }
 }
 
-struct Options {
-    directory: PathBuf,
-    rounds: usize,
-    queries: Vec<usize>,
-    settings: Vec<(String, String)>,
-}
-
-impl Options {
-    fn parse() -> Self {
-        let mut options = Self {
-            directory: std::env::var_os("POND_TPCH").unwrap_or_default().into(),
-            rounds: 7,
-            queries: (1..=22).collect(),
-            settings: Vec::new(),
-        };
-        for argument in std::env::args().skip(1) {
-            match argument.split_once('=') {
-                Some(("rounds", rounds)) => options.rounds = rounds.parse().unwrap(),
-                Some(("queries", queries)) => {
-                    options.queries =
-                        queries.split(',').map(|query| query.parse().unwrap()).collect();
-                }
-                Some((key, value)) => options.settings.push((key.to_owned(), value.to_owned())),
-                None if argument.starts_with("--") => {}
-                None => options.directory = argument.into(),
-            }
-        }
-        options
-    }
-}
-
 /// What one run took.
 #[derive(Clone, Copy, Default)]
 struct Cost {
@@ -124,11 +93,7 @@ async fn run(session: &SessionContext, query: &str) -> (Cost, String) {
     let (wall, cpu) = (Instant::now(), cpu_time());
     let batches = session.sql(query).await.unwrap().collect().await.unwrap();
     let cost = Cost { wall: wall.elapsed(), cpu: cpu_time() - cpu };
-    let mut lines: Vec<String> =
-        pretty_format_batches(&batches).unwrap().to_string().lines().map(str::to_owned).collect();
-    // Rows that compare as equal come in any order.
-    lines.sort_unstable();
-    (cost, lines.join("\n"))
+    (cost, sorted(&batches))
 }
 
 /// CPU time of this process, in ticks of ten milliseconds.
@@ -139,36 +104,18 @@ fn cpu_time() -> Duration {
     Duration::from_millis(10 * (ticks(11).unwrap_or(0) + ticks(12).unwrap_or(0)))
 }
 
-fn median(costs: &[Cost], of: impl Fn(&Cost) -> Duration) -> f64 {
-    let mut costs: Vec<f64> = costs.iter().map(|cost| of(cost).as_secs_f64() * 1e3).collect();
-    costs.sort_by(f64::total_cmp);
-    costs[costs.len() / 2]
-}
-
 #[tokio::main]
 async fn main() {
-    let options = Options::parse();
-    let directory = options.directory.canonicalize().unwrap_or_default();
-    if TABLES.iter().any(|table| !directory.join(format!("{table}.parquet")).exists()) {
-        println!("skipped: no tables; benches/peers/tpch/generate.sh DIRECTORY makes them");
-        return;
-    }
+    let Some(options) = Options::parse(7) else { return };
     let plain = SessionContext::new();
-    for table in TABLES {
-        let file = directory.join(format!("{table}.parquet"));
-        let file = file.to_str().unwrap();
-        plain.register_parquet(table, file, ParquetReadOptions::default()).await.unwrap();
-    }
+    options.register(&plain).await;
     let mut config = SessionConfig::new();
     for (key, value) in &options.settings {
         config = config.set_str(key, value);
     }
     let mounted = SessionContext::new_with_config(config);
-    Mounted::register(&mounted, &directory).await;
+    Mounted::register(&mounted, &options.directory).await;
 
-    let queries = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/tpch");
-    let query =
-        |number: usize| std::fs::read_to_string(queries.join(format!("q{number:02}.sql"))).unwrap();
     let mut first = [Cost::default(); 2];
     let mut costs = vec![[Vec::new(), Vec::new()]; options.queries.len()];
     for round in 0..=options.rounds {
@@ -193,7 +140,9 @@ async fn main() {
     println!("query   plain ms    pond ms   ratio");
     let mut total = [0.0; 2];
     for (place, number) in options.queries.iter().enumerate() {
-        let [a, b] = [0, 1].map(|side| median(&costs[place][side], |cost| cost.wall));
+        let [a, b] = [0, 1].map(|side| {
+            median(costs[place][side].iter().map(|cost| cost.wall.as_secs_f64() * 1e3))
+        });
         println!("q{number:<5} {a:>9.1}  {b:>9.1}  {:>6.3}", b / a);
         total[0] += a;
         total[1] += b;

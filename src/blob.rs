@@ -41,7 +41,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use self::lease::Lease;
+use self::lease::{Lease, TERMS};
 use self::object::Objects;
 use crate::entry::INLINE_BYTES_MAX;
 use crate::error::{Error, ErrorKind, Result};
@@ -196,7 +196,9 @@ impl Blobs {
             }
             Place::Objects(objects) => {
                 let lease = match &objects.pins {
-                    Some(pins) => Some(Lease::shared(&objects.store, pins, LEASE_WAIT).await?),
+                    Some(pins) => {
+                        Some(Lease::shared(&objects.store, pins, LEASE_WAIT, TERMS).await?)
+                    }
                     None => None,
                 };
                 Ok(Pin { lock: None, lease })
@@ -213,7 +215,7 @@ impl Blobs {
             Place::Local { dir, durability, .. } => (dir, durability),
             Place::Objects(objects) => {
                 let lease = match &objects.pins {
-                    Some(pins) => Some(Lease::exclusive(&objects.store, pins, wait).await?),
+                    Some(pins) => Some(Lease::exclusive(&objects.store, pins, wait, TERMS).await?),
                     None => None,
                 };
                 return Ok(Lock { _lock: None, lease });

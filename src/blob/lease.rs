@@ -58,14 +58,15 @@ struct Written {
 
 /// How old leases get.
 #[derive(Debug, Clone, Copy)]
-struct Terms {
+pub(super) struct Terms {
     /// How long one is somebody's after it was written last.
     lease: Duration,
     /// One that was written so short a time ago is relied on.
     fresh: Duration,
 }
 
-const TERMS: Terms = Terms { lease: LEASE, fresh: FRESH };
+/// What holds for all but tests.
+pub(super) const TERMS: Terms = Terms { lease: LEASE, fresh: FRESH };
 
 impl Lease {
     /// Keeps clean-up away; waits at most for `wait` for one that is under way.
@@ -73,14 +74,6 @@ impl Lease {
     /// # Errors
     /// `Conflict` if clean-up takes longer; `Io`.
     pub(super) async fn shared(
-        store: &Arc<dyn ObjectStore>,
-        dir: &Path,
-        wait: Duration,
-    ) -> Result<Self> {
-        Self::shared_for(store, dir, wait, TERMS).await
-    }
-
-    async fn shared_for(
         store: &Arc<dyn ObjectStore>,
         dir: &Path,
         wait: Duration,
@@ -115,14 +108,6 @@ impl Lease {
     /// # Errors
     /// `Conflict` if one still is, or another clean-up; `Io`.
     pub(super) async fn exclusive(
-        store: &Arc<dyn ObjectStore>,
-        dir: &Path,
-        wait: Duration,
-    ) -> Result<Self> {
-        Self::exclusive_for(store, dir, wait, TERMS).await
-    }
-
-    async fn exclusive_for(
         store: &Arc<dyn ObjectStore>,
         dir: &Path,
         wait: Duration,
@@ -353,31 +338,31 @@ mod tests {
     #[tokio::test]
     async fn clean_up_that_was_taken_for_dead_does_nothing_more() {
         let (store, dir) = place();
-        let dead = Lease::exclusive_for(&store, &dir, NO_TIME, SHORT).await.unwrap();
+        let dead = Lease::exclusive(&store, &dir, NO_TIME, SHORT).await.unwrap();
         dead.check().await.unwrap();
         die().await;
-        let alive = Lease::exclusive_for(&store, &dir, NO_TIME, SHORT).await.unwrap();
+        let alive = Lease::exclusive(&store, &dir, NO_TIME, SHORT).await.unwrap();
         assert_eq!(dead.check().await.unwrap_err().kind(), ErrorKind::Conflict);
         // It takes nothing from its successor.
         dead.release().await;
         alive.check().await.unwrap();
-        let writer = Lease::shared_for(&store, &dir, NO_TIME, SHORT).await;
+        let writer = Lease::shared(&store, &dir, NO_TIME, SHORT).await;
         assert_eq!(writer.unwrap_err().kind(), ErrorKind::Conflict);
         alive.release().await;
-        Lease::shared_for(&store, &dir, NO_TIME, SHORT).await.unwrap().release().await;
+        Lease::shared(&store, &dir, NO_TIME, SHORT).await.unwrap().release().await;
     }
 
     #[tokio::test]
     async fn a_writer_that_was_taken_for_dead_does_not_commit() {
         let (store, dir) = place();
-        let dead = Lease::shared_for(&store, &dir, NO_TIME, SHORT).await.unwrap();
+        let dead = Lease::shared(&store, &dir, NO_TIME, SHORT).await.unwrap();
         die().await;
         // One that renews is not dead, however old it is.
         dead.check().await.unwrap();
-        let refused = Lease::exclusive_for(&store, &dir, NO_TIME, SHORT).await.unwrap_err();
+        let refused = Lease::exclusive(&store, &dir, NO_TIME, SHORT).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Conflict);
         die().await;
-        let gc = Lease::exclusive_for(&store, &dir, NO_TIME, SHORT).await.unwrap();
+        let gc = Lease::exclusive(&store, &dir, NO_TIME, SHORT).await.unwrap();
         assert_eq!(dead.check().await.unwrap_err().kind(), ErrorKind::Conflict);
         gc.check().await.unwrap();
         gc.release().await;

@@ -143,7 +143,7 @@ impl Side {
         if let Some(dir) = location.dir()
             && !has_log(dir)?
         {
-            if holds_files(dir)? {
+            if is_occupied(dir)? {
                 return Err(not_empty(&location));
             }
             let failed = |error| Error::io(format!("'{}'", dir.display()), error);
@@ -273,11 +273,11 @@ async fn release(pin: Option<Pin>) {
 /// Whether there is a file in the directory of the log.
 fn has_log(dir: &Path) -> Result<bool> {
     let log = dir.join("oplog/_delta_log");
-    if log.is_dir() { holds_files(&log) } else { Ok(false) }
+    if log.is_dir() { is_occupied(&log) } else { Ok(false) }
 }
 
 /// Whether there is anything but directories in `dir`, at any depth.
-fn holds_files(dir: &Path) -> Result<bool> {
+fn is_occupied(dir: &Path) -> Result<bool> {
     let mut waiting = vec![dir.to_owned()];
     while let Some(at) = waiting.pop() {
         let failed = |error| Error::io(format!("'{}'", at.display()), error);

@@ -6,6 +6,7 @@
 //! that one that is given up is cancelled at whatever moment that is.
 
 use std::collections::HashMap;
+use std::error::Error as _;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -213,10 +214,12 @@ async fn watch(
         .max_encoding_message_size(grpc.max_message_size)
         .max_decoding_message_size(grpc.max_message_size);
     // Not given up in between: the job would be there, and nobody would know which it is.
-    let response = scheduler
-        .execute_query_push(request)
-        .await
-        .map_err(|status| refused(cluster, status.message()))?;
+    let response =
+        scheduler.execute_query_push(request).await.map_err(|status| match status.source() {
+            // It is not a scheduler that says so.
+            Some(_) => no_answer(cluster, status),
+            None => refused(cluster, status.message()),
+        })?;
     let theirs = version::version_from_metadata(response.metadata());
     let is_compatible = version::check_compatibility(Some(BALLISTA_VERSION), theirs);
     let mut updates = response.into_inner();
@@ -344,7 +347,10 @@ fn failure(cluster: &Cluster, why: &str) -> Error {
     if is(&["xecutor", "FetchFailed", "fetch"]) {
         return error.with_hint("an executor was lost: run the statement again");
     }
-    error
+    // What breaks when an executor goes has as many names as there are connections to it.
+    error.with_hint(
+        "if an executor was lost, run the statement again; without --cluster it runs here",
+    )
 }
 
 /// The rows of a query, as the source of a plan.

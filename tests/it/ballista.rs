@@ -7,7 +7,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,9 @@ use tempfile::TempDir;
 
 /// After how many seconds of silence an executor counts as dead.
 const SILENCE_SECS: u64 = 10;
+
+/// How often an executor is started that ends before it begins.
+const STARTS_MAX: usize = 5;
 
 /// A cluster that runs.
 pub struct Running {
@@ -35,7 +38,7 @@ impl Running {
     /// Starts a scheduler and executors; `arguments` have this binary call [`child`].
     pub fn start(executors: usize, arguments: &'static [&'static str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (scheduler, said) = process(arguments, "scheduler", 0, dir.path());
+        let (scheduler, said) = process(arguments, "scheduler", 0, dir.path()).unwrap();
         let port = said.strip_prefix("port ").unwrap().parse().unwrap();
         let mut running =
             Self { port, arguments, scheduler, executors: Vec::new(), dir, started: 0 };
@@ -50,14 +53,17 @@ impl Running {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Starts one more executor.
+    /// Starts one more executor. Its ports were free, and may be taken by the time that it listens.
     pub fn add_executor(&mut self) {
-        let dir = self.dir.path().join(self.started.to_string());
-        self.started += 1;
-        std::fs::create_dir(&dir).unwrap();
-        let (executor, said) = process(self.arguments, "executor", self.port, &dir);
-        self.executors.push(executor);
-        assert_eq!(said, "ready");
+        let executor = (0..STARTS_MAX).find_map(|_| {
+            let dir = self.dir.path().join(self.started.to_string());
+            self.started += 1;
+            std::fs::create_dir(&dir).unwrap();
+            let (executor, said) = process(self.arguments, "executor", self.port, &dir).ok()?;
+            assert_eq!(said, "ready");
+            Some(executor)
+        });
+        self.executors.push(executor.expect("no executor begins"));
     }
 
     /// Takes the executor out that was started first.
@@ -75,8 +81,13 @@ impl Drop for Running {
     }
 }
 
-/// Starts a process and returns what it says first.
-fn process(arguments: &[&str], role: &str, scheduler: u16, dir: &Path) -> (Child, String) {
+/// Starts a process and returns what it says first, or how it ended before.
+fn process(
+    arguments: &[&str],
+    role: &str,
+    scheduler: u16,
+    dir: &Path,
+) -> Result<(Child, String), ExitStatus> {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(arguments)
         .env("POND_TEST_ROLE", role)
@@ -89,10 +100,10 @@ fn process(arguments: &[&str], role: &str, scheduler: u16, dir: &Path) -> (Child
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
     let said = lines.find_map(|line| line.strip_prefix("> ").map(str::to_owned));
-    let Some(said) = said else { panic!("the {role} ended before it began: {:?}", child.wait()) };
+    let Some(said) = said else { return Err(child.wait().unwrap()) };
     // What runs a test says more when that takes long, and would end if nobody heard it.
     std::thread::spawn(move || lines.for_each(drop));
-    (child, said)
+    Ok((child, said))
 }
 
 fn say(text: &str) {

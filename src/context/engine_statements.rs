@@ -3,6 +3,7 @@
 //! A name is a pond path where it is written as one: in single quotes, with a `/` in it, or below a
 //! directory (`pond."/a"."b.csv"`). Other names are the session's own.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::common::TableReference;
@@ -268,6 +269,14 @@ pub(super) fn is_execute(plan: &LogicalPlan) -> bool {
     matches!(plan, LogicalPlan::Statement(PlanStatement::Execute(_)))
 }
 
+fn limits_links(location: &str) -> Error {
+    Error::refused(format!(
+        "'{location}' cannot be opened by CREATE EXTERNAL TABLE where a policy limits the files of the \
+         host: it follows links that lead elsewhere"
+    ))
+    .with_hint(MOUNT_IT)
+}
+
 /// Refuses plans that would touch host files outside of mounts, write pond paths behind the tree's
 /// back, keep a snapshot beyond their statement, or rows beyond the memory limit. The whole plan is looked at: `EXPLAIN ANALYZE`
 /// and `PREPARE` carry others.
@@ -296,7 +305,8 @@ pub(super) fn check_plan(
                 if !policy.allows_host() =>
             {
                 let location = create.locations.first().map_or("", String::as_str);
-                Some(policy.refuse_host(location, Access::Read).with_hint(MOUNT_IT))
+                let allowed = policy.check_host(Path::new(location), Access::Read);
+                Some(allowed.err().unwrap_or_else(|| limits_links(location)))
             }
             LogicalPlan::Ddl(ddl)
                 if let Some(name) = made_by(ddl)

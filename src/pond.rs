@@ -690,7 +690,7 @@ pub(crate) fn local_stores(dir: &Path, options: PondOptions) -> Result<(Oplog, B
     let store = Arc::new(DurableStore::new(&oplog_dir, options.durability).map_err(failed)?);
     let root = Arc::new(DurableStore::new(Path::new("/"), options.durability).map_err(failed)?);
     let blobs = Blobs::local(dir.join("blobs"), options.durability)?;
-    Ok((Oplog::new(store, root, &url), blobs))
+    Ok((Oplog::new(store, root, &url).in_dir(oplog_dir), blobs))
 }
 
 pub(crate) fn remote_stores(remote: &Remote) -> Result<(Oplog, Blobs)> {
@@ -739,7 +739,7 @@ fn first_txn(table: &TableState) -> i64 {
     table.expired().map_or(0, |expired| expired.before)
 }
 
-/// Whether there are files in `dir`; there are none in one that does not exist.
+/// Whether there are files in `dir` itself; there are none in one that does not exist.
 fn holds_files(dir: &Path) -> Result<bool> {
     match std::fs::read_dir(dir) {
         Ok(files) => Ok(files.flatten().any(|file| file.path().is_file())),

@@ -22,6 +22,7 @@ mod limits;
 mod moment;
 pub(crate) mod node_statements;
 mod output;
+mod repeat;
 mod rows;
 #[cfg(feature = "serve")]
 mod serving;
@@ -42,6 +43,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as EngineStatement;
 use datafusion::sql::resolve::resolve_table_references;
 
+use self::repeat::Repeats;
 use self::session::LeanSession;
 use self::writes::Writing;
 use crate::catalog::{Answers, Binding, Reading};
@@ -76,6 +78,7 @@ struct Inner {
     tree: Tree,
     /// Built when first needed: many statements need no engine.
     session: OnceLock<LeanSession>,
+    repeats: Repeats,
     config: SessionConfig,
     runtime: Option<Arc<RuntimeEnv>>,
     /// Whether the application gave the runtime, which others may use, too.
@@ -150,6 +153,7 @@ impl PondContextBuilder {
             inner: Arc::new(Inner {
                 tree: self.tree,
                 session: OnceLock::new(),
+                repeats: Repeats::default(),
                 config,
                 runtime,
                 is_memory_shared,
@@ -267,6 +271,9 @@ impl PondContext {
         match body {
             Body::Node(statement) => self.execute_node(statement, text).await,
             Body::Engine(mut statement, past) => {
+                if let Some(output) = self.run_again(&text).await? {
+                    return Ok(output);
+                }
                 self.name_past(&mut statement, &past).await?;
                 if !engine_statements::is_query(&statement) {
                     return self.execute_engine(*statement, text).await;
@@ -319,7 +326,7 @@ impl PondContext {
             return Err(not_a_query());
         }
         let aliases = vec![(SOURCE.to_owned(), path.clone())];
-        self.run(*statement, &text, aliases, Purpose::Rows).await
+        self.run(*statement, &text, aliases, Purpose::Rows(&text)).await
     }
 
     /// Returns the engine for copies of what the pond shows, views included
@@ -410,7 +417,7 @@ impl PondContext {
         }
         match self.intercept(&statement, &text).await? {
             Some(output) => Ok(output),
-            None => self.run(statement, &text, Vec::new(), Purpose::Rows).await,
+            None => self.run(statement, &text, Vec::new(), Purpose::Rows(&text)).await,
         }
     }
 
@@ -501,7 +508,7 @@ impl PondContext {
     ) -> Result<Planned, DataFusionError> {
         let mut plan = state.statement_to_plan(statement).await?;
         match (purpose, plan) {
-            (Purpose::Rows, planned) => plan = planned,
+            (Purpose::Rows(_), planned) => plan = planned,
             (Purpose::Summary, planned) => plan = summary::summarize(planned)?,
             #[cfg(feature = "serve")]
             (Purpose::Description, planned) => return Ok(Planned::Described(Box::new(planned))),
@@ -520,7 +527,13 @@ impl PondContext {
         engine_statements::check_plan(&plan, binding, state, host_files, is_memory_shared)?;
         match plan {
             LogicalPlan::Ddl(_) | LogicalPlan::Statement(_) => Ok(Planned::Session(Box::new(plan))),
-            plan => physical_plan(state, &plan).await.map(Planned::Query),
+            plan => {
+                let physical = physical_plan(state, &plan).await?;
+                if let Purpose::Rows(text) = purpose {
+                    self.keep(text, &plan, &physical, binding).await?;
+                }
+                Ok(Planned::Query(physical))
+            }
         }
     }
 
@@ -581,8 +594,8 @@ async fn physical_plan(
 /// What the rows of a statement are for.
 #[derive(Clone, Copy)]
 enum Purpose<'a> {
-    /// They are the answer.
-    Rows,
+    /// They are the answer to this text.
+    Rows(&'a str),
     /// They are summarized.
     Summary,
     /// They are written.

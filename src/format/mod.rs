@@ -71,7 +71,7 @@ pub use facts::KnownTable;
 pub use inspect::facts_of_parquet;
 pub use merge::{Merge, MergeFile};
 pub use policy::{APPEND_TARGET_ROWS, MAINTAIN_TARGET_ROWS, Part, next_merge};
-pub use scans::{Scan, scans_of};
+pub use scans::{Scan, scans_again, scans_of};
 pub use series::{
     OpenTables, SeriesRows, Stored, TableKey, series_sources, stored_table, stored_table_as,
     table_source,

@@ -1,9 +1,9 @@
-//! What the scans of a plan read: for EXPLAIN NODE.
+//! What the scans of a plan read: for EXPLAIN NODE, and for whoever would run them again.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use datafusion::datasource::physical_plan::{FileScanConfig, FileSource};
+use datafusion::datasource::physical_plan::{FileScanConfig, FileSource, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_plan::ExecutionPlan;
 
@@ -72,4 +72,18 @@ pub fn scans_of(plan: &Arc<dyn ExecutionPlan>) -> Vec<Scan> {
         });
     }
     scans
+}
+
+/// Most files of a scan that runs again: a plan holds on to them.
+const FILES_MAX: usize = 1_000;
+
+/// Whether `plan` is a scan of Parquet files that never change, which finds the same rows each time.
+pub fn scans_again(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let Some(scan) = plan.downcast_ref::<DataSourceExec>() else { return false };
+    let Some((config, source)) = scan.downcast_to_file_source::<WatchedSource>() else {
+        return false;
+    };
+    source.is_immutable()
+        && source.inner().is::<ParquetSource>()
+        && config.file_groups.iter().map(|group| group.len()).sum::<usize>() <= FILES_MAX
 }

@@ -360,7 +360,6 @@ impl WatchedSource {
     }
 
     /// Returns the engine's own source.
-    #[cfg(feature = "ballista")]
     pub(super) fn inner(&self) -> &Arc<dyn FileSource> {
         &self.inner
     }
@@ -372,7 +371,6 @@ impl WatchedSource {
     }
 
     /// Whether no file of its table ever changes.
-    #[cfg(feature = "ballista")]
     pub(super) fn is_immutable(&self) -> bool {
         self.store.files.values().all(|file| file.immutable)
     }

@@ -521,14 +521,19 @@ impl Session {
         watch: &mut Watch,
         input: &mut Input<S>,
     ) -> Result<Outcome> {
+        let context = self.context.clone();
+        let again = watch.guard(input, async { Ok(context.run_again(text).await?) }).await?;
+        if let Some(output) = again {
+            return Ok(Outcome::Rows(output.stream));
+        }
         let statement = aside(is_slow, || parsed(text))?;
-        if !statement.is_question() {
+        let asks = statement.is_question();
+        if !asks {
             self.check_changes(&statement)?;
             if self.block == Block::Open && !self.context.in_transaction() {
                 self.begin_in_pond(watch, input).await?;
             }
         }
-        let context = self.context.clone();
         let execute = async {
             let origin = statement.origin().clone();
             let done = context.execute(statement).await;
@@ -538,7 +543,7 @@ impl Session {
         if output.kind != OutputKind::Rows {
             return Ok(Outcome::Changed(output.rows_written));
         }
-        match is_count(&output.schema()) {
+        match !asks && is_count(&output.schema()) {
             false => Ok(Outcome::Rows(output.stream)),
             true => watch.guard(input, count(output.stream)).await.map(Outcome::Changed),
         }
@@ -1042,6 +1047,7 @@ impl Session {
             }
             Route::Pond => {
                 let statement = parsed(text)?;
+                let asks = statement.is_question();
                 let describe = async {
                     let origin = statement.origin().clone();
                     let described = context.description(statement).await;
@@ -1049,7 +1055,7 @@ impl Session {
                 };
                 let described = watch.guard(input, polled_aside(prepared.is_slow, describe)).await;
                 described.map(|described| Description {
-                    schema: described.schema.filter(|schema| !is_count(schema)),
+                    schema: described.schema.filter(|schema| asks || !is_count(schema)),
                     ..described
                 })
             }

@@ -77,6 +77,11 @@ impl Params {
         Ok((name.to_owned(), value))
     }
 
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
     /// Returns the names that no statement has used so far, sorted.
     pub fn unused(&self) -> Vec<&str> {
         let unused = self.values.iter().filter(|(_, param)| !param.is_used.load(Ordering::Relaxed));

@@ -12,9 +12,9 @@ use pond::node::expand;
 use pond::output;
 use pond::path::host_bytes;
 use pond::tree::{Export, ExportSource, Progress, read_node};
-use pond::{Error, ErrorKind, PondContext};
+use pond::{Error, PondContext};
 
-use super::{Outcome, Shell, change, completions, pond_path, progress, query, report};
+use super::{Outcome, Shell, change, completions, exit_code, pond_path, progress, query, report};
 
 /// Copy files out of the pond
 ///
@@ -51,7 +51,7 @@ impl Get {
             return Err(Error::unsupported("get writes files as they are: it takes no --format")
                 .with_hint("pond cat --format csv PATH > FILE writes the rows of one"));
         }
-        let complete = query(async {
+        query(async {
             let context = PondContext::new(shell.open().await?);
             let (tree, engine) = (context.tree(), context.engine().await?);
             let snapshot = tree.snapshot().await?;
@@ -71,7 +71,7 @@ impl Get {
                     }
                 }
                 out.flush().map_err(output::write_error)?;
-                return Ok(true);
+                return Ok(0);
             }
             let into = sources.len() > 1
                 || self.dest.as_os_str().as_bytes().ends_with(b"/")
@@ -95,16 +95,8 @@ impl Get {
             let exported = export.run().await?;
             drop(shown);
             change::note_skipped(&exported.skipped);
-            for failed in &exported.failed {
-                let path = format!("'{}'", failed.path);
-                let error = match failed.reason.starts_with(&path) {
-                    true => failed.reason.clone(),
-                    false => format!("{path}: {}", failed.reason),
-                };
-                report(&Error::new(ErrorKind::Io, error));
-            }
-            Ok::<bool, Error>(exported.failed.is_empty())
-        })?;
-        Ok(if complete { 0 } else { 1 })
+            exported.failed.iter().for_each(report);
+            Ok::<i32, Error>(exported.failed.first().map_or(0, exit_code))
+        })
     }
 }

@@ -1,49 +1,161 @@
-//! Whether joins by hashing fit into memory.
+//! Joins by hashing, where that fits into memory.
 //!
 //! An executor holds the table of a partition whole and cannot go on on disk, where joins by merging
 //! can; those are slower, and are never cut down to sending a small table to everyone. Ballista's own
 //! planner decides while a query runs, but leaves plans that it was sent as they are. Here it is known how
-//! many rows each file has, and so the most that a table can be made of.
+//! many rows each file has, and so about the most that a table can be made of. Each join is decided by
+//! itself: a table that may be too large to be sent is cut into partitions, and if those may be too large,
+//! too, it is merged.
 
 use std::sync::Arc;
 
+use ballista_core::config::BallistaConfig;
+use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::Schema;
+use datafusion::common::JoinType;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::config::ConfigOptions;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::source::DataSourceExec;
-use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
+use datafusion::error::Result as EngineResult;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::physical_plan::joins::{
+    CrossJoinExec, HashJoinExec, NestedLoopJoinExec, PartitionMode, SortMergeJoinExec,
+};
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
 /// What a value of a type without a width counts for.
 const VALUE_BYTES: usize = 32;
 
-/// Whether no partition of a table for hashing has more than about `limit` bytes; always, if that is 0.
-pub(super) fn fit(plan: &Arc<dyn ExecutionPlan>, limit: usize) -> bool {
-    let is_large = |join: &HashJoinExec| {
-        let partitions = match join.partition_mode() {
-            PartitionMode::Partitioned => join.left().output_partitioning().partition_count(),
-            _ => 1,
-        };
-        bytes(join.left()).is_none_or(|bytes| bytes / partitions.max(1) > limit)
-    };
-    limit == 0
-        || (!plan.downcast_ref::<HashJoinExec>().is_some_and(is_large)
-            && plan.children().into_iter().all(|child| fit(child, limit)))
+type Rule = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
+
+/// Returns rules of the physical optimizer with ours where the way of each join is known and what that
+/// requires of its inputs is not yet added.
+pub(super) fn with_fitting(rules: &[Rule]) -> Vec<Rule> {
+    let mut rules = rules.to_vec();
+    let chosen = rules.iter().position(|rule| rule.name() == "join_selection");
+    rules.insert(chosen.map_or(0, |place| place + 1), Arc::new(FittingJoins));
+    rules
 }
 
-/// Returns about how many bytes the rows take that a plan reads; `None` if that is not known.
+#[derive(Debug)]
+struct FittingJoins;
+
+impl PhysicalOptimizerRule for FittingJoins {
+    fn optimize(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        options: &ConfigOptions,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        let ballista = options.extensions.get::<BallistaConfig>().cloned().unwrap_or_default();
+        let limit = match ballista.hash_join_max_build_partition_bytes() {
+            0 => return Ok(plan),
+            limit => limit,
+        };
+        let partitions = options.execution.target_partitions.max(1);
+        plan.transform_up(|plan| match plan.downcast_ref::<HashJoinExec>() {
+            Some(join) => fitted(join, limit, partitions)
+                .map(|fitted| fitted.map_or_else(|| Transformed::no(plan), Transformed::yes)),
+            None => Ok(Transformed::no(plan)),
+        })
+        .data()
+    }
+
+    fn name(&self) -> &str {
+        "FittingJoins"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+/// Returns what to join by instead, if a partition of the table that is hashed may have more than about
+/// `limit` bytes.
+fn fitted(
+    join: &HashJoinExec,
+    limit: usize,
+    partitions: usize,
+) -> EngineResult<Option<Arc<dyn ExecutionPlan>>> {
+    let bytes = bytes(join.left()).unwrap_or(usize::MAX);
+    let is_parted = *join.partition_mode() == PartitionMode::Partitioned;
+    let fits = bytes / if is_parted { partitions } else { 1 } <= limit;
+    // Merging knows nothing of NOT IN with nulls.
+    if fits || join.null_aware {
+        return Ok(None);
+    }
+    if bytes / partitions <= limit {
+        let parted = join.builder().with_partition_mode(PartitionMode::Partitioned).build()?;
+        return Ok(Some(Arc::new(parted)));
+    }
+    let merging: Arc<dyn ExecutionPlan> = Arc::new(SortMergeJoinExec::try_new(
+        join.left().clone(),
+        join.right().clone(),
+        join.on().to_vec(),
+        join.filter().cloned(),
+        *join.join_type(),
+        vec![SortOptions::default(); join.on().len()],
+        join.null_equality(),
+    )?);
+    let Some(columns) = &join.projection else { return Ok(Some(merging)) };
+    let schema = merging.schema();
+    let columns = columns.iter().map(|&at| {
+        let name = schema.field(at).name();
+        ProjectionExpr::new(Arc::new(Column::new(name, at)), name.clone())
+    });
+    Ok(Some(Arc::new(ProjectionExec::try_new(columns.collect::<Vec<_>>(), merging.clone())?)))
+}
+
+/// Returns about how many bytes the rows of a plan take at most; `None` if that is not known.
 fn bytes(plan: &Arc<dyn ExecutionPlan>) -> Option<usize> {
-    let Some(scan) = plan.downcast_ref::<DataSourceExec>() else {
-        let below = plan.children().into_iter().map(bytes);
-        return below.sum();
+    Some(rows(plan)?.saturating_mul(width(&plan.schema())))
+}
+
+/// Returns about how many rows a plan has at most, of what is known of its files. Each row of the larger
+/// table of a join by equality is taken to have one partner, as those that refer to others have.
+fn rows(plan: &Arc<dyn ExecutionPlan>) -> Option<usize> {
+    let most = if let Some(scan) = plan.downcast_ref::<DataSourceExec>() {
+        of_scan(scan)?
+    } else if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
+        of_join(*join.join_type(), rows(join.left())?, rows(join.right())?)
+    } else if let Some(join) = plan.downcast_ref::<SortMergeJoinExec>() {
+        of_join(join.join_type(), rows(join.left())?, rows(join.right())?)
+    } else {
+        let children: Vec<usize> = plan.children().into_iter().map(rows).collect::<Option<_>>()?;
+        let is_product = plan.is::<CrossJoinExec>() || plan.is::<NestedLoopJoinExec>();
+        let is_total = plan
+            .downcast_ref::<AggregateExec>()
+            .is_some_and(|aggregate| aggregate.group_expr().is_empty());
+        match children.as_slice() {
+            [] => 1,
+            _ if is_total => plan.output_partitioning().partition_count(),
+            rows if is_product => rows.iter().fold(1, |all: usize, rows| all.saturating_mul(*rows)),
+            rows => rows.iter().fold(0, |all: usize, rows| all.saturating_add(*rows)),
+        }
     };
+    Some(plan.fetch().map_or(most, |fetch| fetch.min(most)))
+}
+
+fn of_scan(scan: &DataSourceExec) -> Option<usize> {
     let source = scan.data_source();
-    if source.downcast_ref::<MemorySourceConfig>().is_some() {
-        return Some(0);
+    if let Some(memory) = source.downcast_ref::<MemorySourceConfig>() {
+        return Some(memory.partitions().iter().flatten().map(|rows| rows.num_rows()).sum());
     }
     let files = source.downcast_ref::<FileScanConfig>()?;
-    let rows = *files.statistics().num_rows.get_value()?;
-    Some(rows.saturating_mul(width(&plan.schema())))
+    files.statistics().num_rows.get_value().copied()
+}
+
+fn of_join(kind: JoinType, left: usize, right: usize) -> usize {
+    match kind {
+        JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => left,
+        JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => right,
+        JoinType::Full => left.saturating_add(right),
+        JoinType::Inner | JoinType::Left | JoinType::Right => left.max(right),
+    }
 }
 
 fn width(schema: &Schema) -> usize {

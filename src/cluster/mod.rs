@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ballista_core::extension::SessionConfigExt;
+use ballista_core::extension::{SessionConfigExt, SessionConfigHelperExt};
 use ballista_core::optimizer::with_ballista_optimizer_rules;
 use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::execution::{SessionState, SessionStateBuilder};
@@ -97,6 +97,12 @@ impl Cluster {
         let _ = tokio::time::timeout(SETTLE, all).await;
     }
 
+    /// Returns settings with those of Ballista among them, so that SQL can set them.
+    pub(crate) fn settings(config: SessionConfig) -> SessionConfig {
+        let settings = config.ballista_config();
+        config.with_option_extension(settings)
+    }
+
     /// Makes the session that plans for this cluster, of the one that plans for this process: settings
     /// and rules are those of a client of Ballista's. With `placing`, its plans of queries are put there.
     pub(crate) fn session(
@@ -106,13 +112,15 @@ impl Cluster {
     ) -> SessionState {
         let default = SessionConfig::new().target_partitions();
         let rules = with_ballista_optimizer_rules(here.optimizers());
+        let physical_rules = joins::with_fitting(here.physical_optimizers());
         let mut config = here.config().clone();
         if config.target_partitions() == default {
             config = config.with_target_partitions(PARTITIONS);
         }
         let prefers_hash_join = config.options().optimizer.prefer_hash_join;
         // The session's own tables are there, and stay.
-        config = config.upgrade_for_ballista().with_create_default_catalog_and_schema(false);
+        config = config.upgrade_for_ballista().ballista_restricted_configuration();
+        config = config.with_create_default_catalog_and_schema(false);
         // Whether their memory is enough is known here (`joins`).
         config.options_mut().optimizer.prefer_hash_join = prefers_hash_join;
         if let Some(placing) = placing {
@@ -121,6 +129,7 @@ impl Cluster {
         SessionStateBuilder::new_from_existing(here)
             .with_config(config)
             .with_optimizer_rules(rules)
+            .with_physical_optimizer_rules(physical_rules)
             .build()
     }
 
@@ -148,44 +157,17 @@ impl fmt::Debug for Cluster {
 pub(crate) struct Placing {
     cluster: Cluster,
     has_placed: AtomicBool,
-    merges: AtomicBool,
 }
 
 impl Placing {
     /// Begins a statement.
     pub(crate) fn on(cluster: &Cluster) -> Arc<Self> {
-        Arc::new(Self {
-            cluster: cluster.clone(),
-            has_placed: AtomicBool::new(false),
-            merges: AtomicBool::new(false),
-        })
+        Arc::new(Self { cluster: cluster.clone(), has_placed: AtomicBool::new(false) })
     }
 
     /// Whether a plan of the statement runs on the cluster.
     pub(crate) fn has_placed(&self) -> bool {
         self.has_placed.load(Ordering::Relaxed)
-    }
-
-    /// Whether a plan of the statement joins by merging, as tables for hashing would not fit.
-    pub(crate) fn merges(&self) -> bool {
-        self.merges.load(Ordering::Relaxed)
-    }
-
-    /// Returns the session that plans a query anew, with joins by merging, if `plan`, made in `state`, has
-    /// joins whose tables for hashing may not fit into the memory of an executor.
-    pub(crate) fn merging(
-        &self,
-        plan: &Arc<dyn ExecutionPlan>,
-        state: &SessionState,
-    ) -> Option<SessionState> {
-        let limit = state.config().ballista_config().hash_join_max_build_partition_bytes();
-        if joins::fit(plan, limit) {
-            return None;
-        }
-        self.merges.store(true, Ordering::Relaxed);
-        let mut state = state.clone();
-        state.config_mut().options_mut().optimizer.prefer_hash_join = false;
-        Some(state)
     }
 
     /// Returns the plan that has the rows of `plan` made on the cluster.

@@ -24,8 +24,8 @@ use crate::error::Result;
 
 /// Where a statement runs.
 enum Place {
-    /// On the cluster; `merges` if joins are planned for less memory.
-    There { merges: bool },
+    /// On the cluster.
+    There,
     /// In this process, and why.
     Here(String),
 }
@@ -49,20 +49,14 @@ impl PondContext {
             true => Place::Here("EXPLAIN ANALYZE measures this process".to_owned()),
             false => {
                 match self.planned_there(cluster, binding, &explain.statement, purpose).await {
-                    Ok((state, _)) => {
-                        let placing = state.config().get_extension::<Placing>();
-                        Place::There { merges: placing.is_some_and(|placing| placing.merges()) }
-                    }
+                    Ok(_) => Place::There,
                     Err(why) => Place::Here(why),
                 }
             }
         };
         let (said, (state, planned)) = match place {
-            Place::There { merges } => {
-                let (mut state, binding) = self.session_there(cluster, binding);
-                if merges {
-                    state.config_mut().options_mut().optimizer.prefer_hash_join = false;
-                }
+            Place::There => {
+                let (state, binding) = self.session_there(cluster, binding);
                 let planned = self.plan(&state, &binding, statement, purpose).await?;
                 (("cluster", cluster.to_string()), (state, planned))
             }

@@ -142,12 +142,19 @@ impl PondContextBuilder {
     /// settings are held to that.
     pub fn build(self) -> PondContext {
         let is_memory_shared = self.runtime.is_some();
+        #[cfg(feature = "ballista")]
+        let given = match &self.cluster {
+            Some(_) => Cluster::settings(self.config),
+            None => self.config,
+        };
+        #[cfg(not(feature = "ballista"))]
+        let given = self.config;
         let (config, runtime) = match self.tree.policy().memory_limit {
             Some(limit) => {
                 let runtime = limits::runtime(self.runtime, limit);
-                (limits::config(self.config, limit), Some(runtime))
+                (limits::config(given, limit), Some(runtime))
             }
-            None => (self.config, self.runtime),
+            None => (given, self.runtime),
         };
         PondContext {
             inner: Arc::new(Inner {
@@ -582,10 +589,6 @@ async fn physical_plan(
     if let Some(placing) = state.config().get_extension::<crate::cluster::Placing>()
         && !matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_))
     {
-        let physical = match placing.merging(&physical, state) {
-            Some(state) => state.create_physical_plan(plan).await?,
-            None => physical,
-        };
         return placing.place(physical, state.config());
     }
     Ok(physical)

@@ -1105,6 +1105,8 @@ impl Session {
         if matches!(portal.state, State::Bound) {
             let asks = match &portal.prepared.route {
                 Route::Catalog | Route::Command(Command::Show(_) | Command::ShowAll) => true,
+                // Whatever it selects; that is told without parsing it twice.
+                Route::Pond if portal.prepared.tag == "SELECT" => true,
                 Route::Pond => parsed(&portal.text)?.is_question(),
                 Route::Command(_) | Route::Empty => false,
             };

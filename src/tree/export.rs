@@ -60,14 +60,14 @@ pub struct ExportSource {
 }
 
 /// What an export did.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Default)]
 pub struct Exported {
     /// How many files were written.
     pub files: u64,
     /// What cannot be on the host: FIFOs of mounts, links that lead nowhere.
     pub skipped: Vec<Skipped>,
-    /// What could not be read.
-    pub failed: Vec<Skipped>,
+    /// Why what could not be read could not; each error names the path.
+    pub failed: Vec<Error>,
 }
 
 impl Export {
@@ -202,7 +202,7 @@ impl Exporter {
                     continue;
                 }
                 Found::Broken(error) => {
-                    self.fail(source.path.clone(), error);
+                    self.fail(&source.path, error);
                     continue;
                 }
             };
@@ -241,7 +241,7 @@ impl Exporter {
             // It has gone since it was listed.
             Ok(None) => return Ok(()),
             Err(error) => {
-                self.fail(source.path.append(&file.path), &error);
+                self.fail(&source.path.append(&file.path), &error);
                 return Ok(());
             }
         };
@@ -259,7 +259,7 @@ impl Exporter {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => break,
                 Err(error) => {
-                    self.fail(source.path.append(&file.path), &error);
+                    self.fail(&source.path.append(&file.path), &error);
                     return Ok(());
                 }
             };
@@ -282,8 +282,11 @@ impl Exporter {
         })))
     }
 
-    fn fail(&mut self, path: PondPath, error: &Error) {
-        self.done.failed.push(Skipped { path, reason: error.to_string() });
+    fn fail(&mut self, path: &PondPath, error: &Error) {
+        let path = format!("'{path}'");
+        let is_named = error.to_string().starts_with(&path);
+        let error = error.restate();
+        self.done.failed.push(if is_named { error } else { error.context(path) });
     }
 }
 

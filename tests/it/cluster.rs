@@ -9,10 +9,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ballista_core::extension::SessionConfigExt;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::util::pretty::pretty_format_batches;
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::prelude::SessionContext;
 use pond::cluster::Cluster;
 use pond::pond::Pond;
 use pond::tree::Tree;
@@ -23,6 +22,9 @@ use crate::world::init;
 
 /// How long a query of these tests may take.
 const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Most bytes of what is hashed for a join.
+const LIMIT: &str = "ballista.optimizer.hash_join_max_build_partition_bytes";
 
 /// How this binary becomes a process of the cluster.
 const CHILD: &[&str] = &["--ignored", "--exact", "cluster::child", "--nocapture", "--quiet"];
@@ -136,6 +138,15 @@ async fn answers_of_tpch_are_the_local_ones() {
         with_rows += usize::from(ours.len() > 4);
     }
     assert!(with_rows >= 18, "{with_rows} queries have rows");
+
+    // However little memory there is for joins.
+    for limit in [1000, 100] {
+        text(&there, &format!("SET {LIMIT} = {limit}")).await;
+        for number in [2, 4, 9, 13, 16, 17, 18, 20, 21, 22] {
+            let query = query(number);
+            assert_eq!(lines(&here, &query).await, lines(&there, &query).await, "query {number}");
+        }
+    }
 
     // What a query of the cluster's finds can be written here.
     let made =
@@ -313,18 +324,16 @@ async fn what_cannot_travel_runs_here() {
     let join =
         "SELECT count(*) FROM '/tpch/orders' o JOIN '/tpch/lineitem' l ON o_orderkey = l_orderkey";
     let explain = format!("EXPLAIN {join}");
-    assert!(text(&there, &explain).await.contains("HashJoinExec"));
+    assert!(text(&there, &explain).await.contains("HashJoinExec: mode=CollectLeft"));
+    for (limit, way) in [(1000, "HashJoinExec: mode=Partitioned"), (100, "SortMergeJoinExec")] {
+        text(&there, &format!("SET {LIMIT} = {limit}")).await;
+        assert!(text(&there, &explain).await.contains(way), "{limit}: {way}");
+    }
+    text(&there, &format!("SET {LIMIT} = 0")).await;
+    assert!(text(&there, &explain).await.contains("HashJoinExec: mode=CollectLeft"));
     text(&there, "SET datafusion.optimizer.prefer_hash_join = false").await;
     assert!(text(&there, &explain).await.contains("SortMergeJoinExec"));
     text(&there, "SET datafusion.optimizer.prefer_hash_join = true").await;
-    let config = SessionConfig::new_with_ballista()
-        .set_bool("datafusion.optimizer.prefer_hash_join", true)
-        .with_ballista_hash_join_max_build_partition_bytes(1000);
-    let narrow = PondContext::builder(tree.clone())
-        .with_config(config)
-        .with_cluster(Cluster::parse("df://127.0.0.1:1").unwrap())
-        .build();
-    assert!(text(&narrow, &explain).await.contains("SortMergeJoinExec"));
 
     let changed = place(&there, "DELETE FROM '/tpch/region' WHERE r_regionkey = 1").await;
     assert_eq!(changed, "here: the statement's rows keep their order");

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
 use datafusion::error::Result as EngineResult;
+use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::CreateExternalTable;
 use datafusion::optimizer::OptimizerRule;
 use datafusion::prelude::SessionContext;
@@ -31,6 +32,7 @@ use crate::context::session::bind;
 use crate::error::{Error, Result};
 use crate::path::PondPath;
 use crate::sql::functions;
+use crate::sql::like_escape::like_escape;
 use crate::sql::time_buckets::with_time_buckets;
 use crate::tree::Tree;
 
@@ -59,6 +61,7 @@ pub async fn register(context: &SessionContext, tree: Tree) -> Result<()> {
     let state = context.state_ref();
     let mut state = state.write();
     bind(&mut state, &binding);
+    state.register_function_rewrite(like_escape())?;
     functions::add_to(&mut state);
     for factory in tree.factories().all() {
         let name = factory.name();

@@ -22,6 +22,7 @@ use crate::catalog::{Binding, CATALOG, Catalogs, Plans};
 use crate::cluster::{Cluster, Placing};
 use crate::format::optimizer_rules;
 use crate::sql::functions;
+use crate::sql::like_escape::like_escape;
 use crate::sql::time_buckets::with_time_buckets;
 use crate::table_fn::{self, FromPlanner};
 
@@ -59,7 +60,9 @@ impl LeanSession {
         if let Some(runtime) = runtime {
             builder = builder.with_runtime_env(runtime);
         }
-        let context = SessionContext::new_with_state(builder.build());
+        let mut state = builder.build();
+        state.register_function_rewrite(like_escape()).expect("registering a rewrite cannot fail");
+        let context = SessionContext::new_with_state(state);
         Self { context, is_complete: AtomicBool::new(false), plans: Arc::default() }
     }
 

@@ -16,6 +16,7 @@ pub(crate) mod from_clause;
 pub(crate) mod functions;
 mod ignored;
 mod lexis;
+pub(crate) mod like_escape;
 mod origin;
 mod params;
 mod parser;

@@ -20,7 +20,7 @@
 //! each statement, and inlined.
 //!
 //! The listing behind `information_schema` is bounded ([`LISTED_TABLES_MAX`]): stored nodes, and the
-//! first level of dynamic directories, none of them opened as tables.
+//! directories of dynamic ones, level by level ([`LISTED_DIRECTORIES_MAX`]); none is opened as a table.
 
 mod answers;
 mod derived;
@@ -28,7 +28,7 @@ mod increment;
 mod plans;
 mod shared;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -64,6 +64,9 @@ pub const LISTED_TABLES_MAX: usize = 10_000;
 
 /// How many children of one dynamic directory `information_schema` looks at.
 pub const LISTED_CHILDREN_MAX: usize = 1_000;
+
+/// How many directories below dynamic ones `information_schema` looks into, these included.
+pub const LISTED_DIRECTORIES_MAX: usize = 256;
 
 /// How many files of a glob are opened at once.
 const GLOB_OPENS: usize = 16;
@@ -514,7 +517,8 @@ impl Binding {
         Ok(listing)
     }
 
-    /// Adds the first level of dynamic directories. One that cannot be listed stays without tables.
+    /// Adds what dynamic directories hold, the upper levels first. One that cannot be listed stays
+    /// without tables.
     async fn add_children(
         &self,
         snapshot: &Snapshot,
@@ -522,15 +526,19 @@ impl Binding {
         listing: &mut Listing,
     ) -> Result<()> {
         let mut count: usize = listing.values().map(BTreeMap::len).sum();
-        for (path, tables) in listing.iter_mut() {
+        let mut waiting = VecDeque::new();
+        for path in listing.keys() {
             let path = PondPath::parse(path)?;
             let is_dynamic = self
                 .tree
                 .stored(snapshot, &path)?
                 .is_some_and(|node| node.entry.dynamic_factory().is_some());
-            if !is_dynamic || count >= LISTED_TABLES_MAX {
-                continue;
+            if is_dynamic {
+                waiting.push_back(path);
             }
+        }
+        for _ in 0..LISTED_DIRECTORIES_MAX {
+            let Some(path) = waiting.pop_front() else { break };
             let Ok(Some(Node::Directory(directory))) = lookup(root, &path).await else { continue };
             let children: Vec<DirEntry> = directory
                 .list(ListFields::NAMES)
@@ -538,11 +546,15 @@ impl Binding {
                 .filter_map(|child| async { child.ok() })
                 .collect()
                 .await;
+            let tables = listing.entry(path.as_str().to_owned()).or_default();
             for child in children {
-                if count < LISTED_TABLES_MAX
-                    && !child.is_hidden()
-                    && child.entry_type.is_some_and(|kind| is_table(kind, &child.name))
-                {
+                let Some(entry_type) = child.entry_type.filter(|_| !child.is_hidden()) else {
+                    continue;
+                };
+                if entry_type == EntryType::Directory && waiting.len() < LISTED_DIRECTORIES_MAX {
+                    // One whose name is no name in a pond cannot be read either.
+                    waiting.extend(path.join(&child.name).ok());
+                } else if count < LISTED_TABLES_MAX && is_table(entry_type, &child.name) {
                     let kind = if child.dynamic && child.factory.is_some() {
                         TableType::View
                     } else {

@@ -795,6 +795,37 @@ async fn tools_find_directories_and_tables() {
     assert_eq!(simple(&client, both).await, ["few.table|3", "done 1"]);
 }
 
+/// What is below a mount are schemas like others.
+#[tokio::test(flavor = "multi_thread")]
+async fn directories_of_a_mount_are_schemas() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = dir.path().join("host");
+    for (name, text) in
+        [("one.csv", "a\n1\n"), ("deep/er/two.csv", "b\n2\n3\n"), (".git/x.csv", "c\n")]
+    {
+        let path = host.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let mount =
+        format!("CREATE NODE '/host' FACTORY hostmount WITH (directory = '{}')", host.display());
+    let server = Server::start_with(dir, &[], &["--write", "--allow-host", host.to_str().unwrap()]);
+    let client = server.client().await;
+    simple(&client, &mount).await;
+    let tables = "SELECT n.nspname, c.relname FROM pg_namespace n \
+                  LEFT JOIN pg_class c ON c.relnamespace = n.oid \
+                  WHERE n.nspname LIKE '/host%' ORDER BY 1, 2";
+    assert_eq!(
+        simple(&client, tables).await,
+        ["/host|one.csv", "/host/deep|NULL", "/host/deep/er|two.csv", "done 3"]
+    );
+    let rows = "SELECT count(*) FROM \"/host/deep/er\".\"two.csv\"";
+    assert_eq!(simple(&client, rows).await, ["2", "done 1"]);
+    let columns = "SELECT column_name FROM information_schema.columns \
+                   WHERE table_schema = '/host/deep/er'";
+    assert_eq!(simple(&client, columns).await, ["b", "done 1"]);
+}
+
 /// TLS for tokio-postgres, which trusts one certificate.
 #[derive(Clone)]
 struct Tls(Arc<tokio_rustls::rustls::ClientConfig>);

@@ -143,6 +143,12 @@ fn of_text(scalar: Scalar, text: &str) -> Option<String> {
     };
     let plain = text.trim();
     Some(match scalar {
+        // Drivers that leave the type open send the zone with it, which Postgres passes over.
+        Scalar::Date => cast(match without_zone(plain).split_once([' ', 'T']) {
+            Some((date, time)) if time.bytes().all(|byte| b"0123456789:.".contains(&byte)) => date,
+            _ => without_zone(plain),
+        }),
+        Scalar::Time | Scalar::Timestamp => cast(without_zone(plain)),
         Scalar::Text | Scalar::Json => quoted(text),
         Scalar::Bool => {
             let word = plain.to_lowercase();
@@ -199,8 +205,32 @@ fn of_text(scalar: Scalar, text: &str) -> Option<String> {
             format!("X'{hex}'")
         }
         Scalar::Interval => format!("INTERVAL {}", quoted(text)),
-        Scalar::Date | Scalar::Time | Scalar::Timestamp | Scalar::Timestamptz => cast(plain),
+        Scalar::Timestamptz => cast(plain),
     })
+}
+
+/// Returns a time without the zone at its end: `+01`, `-03:30`, `Z`.
+fn without_zone(text: &str) -> &str {
+    if let Some(time) = text.strip_suffix(['Z', 'z']) {
+        return time.trim_end();
+    }
+    // A date has signs, too.
+    let date = text.len().min("2026-01-01".len());
+    let begin = match text.find(':') {
+        // The time alone.
+        Some(at) if at < date => at,
+        _ => date,
+    };
+    let sign = text.get(begin..).and_then(|rest| rest.find(['+', '-'])).map(|at| begin + at);
+    match sign.map(|at| text.split_at(at)) {
+        Some((time, zone))
+            if zone.len() >= 3
+                && zone[1..].bytes().all(|byte| byte.is_ascii_digit() || byte == b':') =>
+        {
+            time.trim_end()
+        }
+        _ => text,
+    }
 }
 
 /// Returns the text of a binary value, or `None` if it is none.
@@ -336,6 +366,16 @@ mod tests {
             (17, "\\x00ff", Some("X'00ff'")),
             (17, "\\x0'", None),
             (1082, "2026-01-01", Some("CAST('2026-01-01' AS DATE)")),
+            (1082, "2026-01-01 +00", Some("CAST('2026-01-01' AS DATE)")),
+            (1082, "2026-01-01 rubbish", Some("CAST('2026-01-01 rubbish' AS DATE)")),
+            (1083, "01:02:03-03:30", Some("CAST('01:02:03' AS TIME)")),
+            (1114, "2026-01-01 01:02:03.5+01", Some("CAST('2026-01-01 01:02:03.5' AS TIMESTAMP)")),
+            (1114, "2026-01-01T01:02:03Z", Some("CAST('2026-01-01T01:02:03' AS TIMESTAMP)")),
+            (
+                1184,
+                "2026-01-01 01:02:03+01",
+                Some("CAST('2026-01-01 01:02:03+01' AS TIMESTAMP WITH TIME ZONE)"),
+            ),
         ] {
             let bound = literal(1, oid, Some(Bytes::from_static(text.as_bytes())), false);
             assert_eq!(bound.ok().as_deref(), expected, "{text}");

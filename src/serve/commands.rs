@@ -106,6 +106,12 @@ impl Settings {
         self.values.get(name.to_lowercase().as_str()).map(String::as_str)
     }
 
+    /// Returns what a setting is at first.
+    pub(super) fn usual(name: &str) -> &'static str {
+        let found = SETTINGS.iter().find(|(known, ..)| known.eq_ignore_ascii_case(name));
+        found.map_or("", |(_, value, _)| value)
+    }
+
     /// Returns the settings that clients are told of, with the names that they know.
     pub(super) fn told(&self) -> impl Iterator<Item = (&'static str, &str)> {
         SETTINGS

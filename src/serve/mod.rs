@@ -15,6 +15,7 @@
 //! | `complexity` | what is too much to be planned |
 //! | `parameters`, `values` | values from and to the client |
 //! | `pg_catalog` | what tools ask of Postgres itself |
+//! | `rewrite` | how they ask it |
 //!
 //! # Invariants
 //! - An address that others reach is listened at with TLS and users, or not at all.
@@ -35,6 +36,7 @@ mod connection;
 mod errors;
 mod parameters;
 mod pg_catalog;
+mod rewrite;
 mod scram;
 mod session;
 mod values;

@@ -4,21 +4,23 @@
 //! The tables that tell of these are made here for each query, of the listing that
 //! `information_schema` has, which is bounded and opens nothing. Columns are told of the tables that
 //! are asked for by number; asked for those of all, `pg_attribute` opens [`OPENED_MAX`] at most.
-//! The other tables, functions and the rewriting of queries to what the engine understands are
-//! datafusion-pg-catalog's.
+//! Of roles there is the one of the connection, of databases the pond; what a pond has none of is empty
+//! ([`NEVER`]). Types, and those functions that the engine has, are told of as Postgres has them, in
+//! the tables of datafusion-pg-catalog.
 //!
 //! Numbers of objects are given out by the server, and the same on all its connections while it runs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, RwLock};
 
 use async_trait::async_trait;
 use datafusion::arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int16Array, Int32Array, RecordBatch, StringArray,
-    new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int16Array, Int32Array, ListBuilder,
+    RecordBatch, StringArray, StringBuilder, new_null_array,
 };
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use datafusion::arrow::compute::{cast, filter_record_batch};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int32Type, Schema, SchemaRef};
 use datafusion::catalog::{MemTable, SchemaProvider, Session, TableProvider};
 use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::execution::session_state::SessionStateBuilder;
@@ -36,18 +38,18 @@ use datafusion_pg_catalog::pg_catalog::generate_series_arg_coercion::CoerceIntAr
 use datafusion_pg_catalog::pg_catalog::has_privilege_udf::create_has_privilege_udf;
 use datafusion_pg_catalog::pg_catalog::oid_type_planner::PgOidTypePlanner;
 use datafusion_pg_catalog::pg_catalog::{
-    self as base, PgCatalogSchemaProvider, PgCatalogStaticTables, array_bounds_udf, format_type,
-    pg_get_expr_udf, quote_ident_udf,
+    self as base, ArrowTable, PgCatalogSchemaProvider, PgCatalogStaticTables, PgCatalogTable,
+    array_bounds_udf, format_type, quote_ident_udf,
 };
-use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 
 use super::commands::{SERVER_VERSION, Settings};
 use super::errors::PgError;
+use super::rewrite::{NEVER, NEVER_STANDARD, Rewriter};
 use super::values::PgType;
 use crate::catalog::{CATALOG, LISTED_TABLES_MAX};
 use crate::context::PondContext;
 use crate::error::{Error, Result};
-use crate::sql::{Cut, cut};
+use crate::sql::Cut;
 
 /// How many tables `pg_attribute` opens for one query.
 const OPENED_MAX: usize = 1_000;
@@ -64,6 +66,53 @@ const SCHEMAS: [(&str, u32); 3] =
 
 /// The user that all is said to belong to.
 const OWNER: i32 = 10;
+
+/// The pond among the databases.
+const DATABASE: i64 = 1;
+
+/// What objects of Postgres itself are described in, with the numbers that it has for these tables.
+const SYSTEM_TABLES: &[(&str, i32)] = &[
+    ("pg_type", 1247),
+    ("pg_attribute", 1249),
+    ("pg_proc", 1255),
+    ("pg_class", 1259),
+    ("pg_authid", 1260),
+    ("pg_database", 1262),
+    ("pg_tablespace", 1213),
+    ("pg_am", 2601),
+    ("pg_attrdef", 2604),
+    ("pg_cast", 2605),
+    ("pg_constraint", 2606),
+    ("pg_index", 2610),
+    ("pg_language", 2612),
+    ("pg_namespace", 2615),
+    ("pg_opclass", 2616),
+    ("pg_operator", 2617),
+    ("pg_rewrite", 2618),
+    ("pg_trigger", 2620),
+    ("pg_extension", 3079),
+    ("pg_collation", 3456),
+];
+
+/// Names that SQL has for types of Postgres.
+const TYPE_NAMES: &[(&str, &str)] = &[
+    ("bigint", "int8"),
+    ("boolean", "bool"),
+    ("character", "bpchar"),
+    ("character varying", "varchar"),
+    ("decimal", "numeric"),
+    ("double precision", "float8"),
+    ("int", "int4"),
+    ("integer", "int4"),
+    ("real", "float4"),
+    ("smallint", "int2"),
+    ("time without time zone", "time"),
+    ("timestamp with time zone", "timestamptz"),
+    ("timestamp without time zone", "timestamp"),
+];
+
+/// The namespace of Postgres's own.
+const SYSTEM: i32 = 11;
 
 /// Functions and words that Postgres has and the engine lacks, but for those that begin with `pg_`.
 const FUNCTIONS: &[&str] = &[
@@ -91,7 +140,10 @@ const FUNCTIONS: &[&str] = &[
     "inet_client_addr",
     "txid_current",
     "to_regclass",
+    "to_regnamespace",
     "to_regtype",
+    "has_sequence_privilege",
+    "getdatabaseencoding",
 ];
 
 const WORDS: &[&str] = &[
@@ -113,84 +165,97 @@ pub(super) fn is_asked(cut: &Cut<'_>) -> bool {
         matches!(first, Token::Word(word) if word.quote_style.is_none()
             && ["SELECT", "WITH", "VALUES", "TABLE"].iter().any(|verb| word.value.eq_ignore_ascii_case(verb)))
     });
+    // ODBC asks so for what there is none of, and the engine wants columns of different names.
+    let is_null = |token: &Token| match token {
+        Token::Word(word) => word.value.eq_ignore_ascii_case("NULL"),
+        token => *token == Token::Comma,
+    };
+    let asks_nothing = cut.tokens.len() > 2 && tokens.clone().all(is_null);
     is_query
-        && cut.tokens.iter().enumerate().any(|(at, (token, _))| {
+        && (asks_nothing
+            || cut.tokens.iter().enumerate().any(|(at, (token, _))| {
             let Token::Word(word) = token else { return false };
             let name = word.value.to_ascii_lowercase();
             let is_called = matches!(cut.tokens.get(at + 1), Some((Token::LParen, _)));
+            let of_standard = || {
+                name == "information_schema"
+                    && matches!(cut.tokens.get(at + 2), Some((Token::Word(table), _))
+                        if NEVER_STANDARD.iter().any(|known| table.value.eq_ignore_ascii_case(known)))
+            };
             name.starts_with("pg_")
+                || of_standard()
                 || (is_called && FUNCTIONS.contains(&name.as_str()))
                 || (word.quote_style.is_none()
                     && WORDS.iter().any(|known| known.eq_ignore_ascii_case(&name)))
-        })
+        }))
 }
 
 /// What all connections of a server share.
 pub(super) struct SharedCatalog {
-    parser: PostgresCompatibilityParser,
+    rewriter: Rewriter,
     tables: Arc<PgCatalogStaticTables>,
+    types: Arc<HashMap<String, i32>>,
     oids: Mutex<Oids>,
 }
 
 impl SharedCatalog {
     pub(super) fn new() -> Result<Self> {
+        let tables = Arc::new(PgCatalogStaticTables::try_new()?);
+        let mut types = HashMap::new();
+        for batch in kept_types(&tables.pg_type)? {
+            let (oids, names) = (number_column(&batch, "oid")?, text_column(&batch, "typname")?);
+            let rows = names.as_string::<i32>().iter().zip(oids.as_primitive::<Int32Type>());
+            types.extend(rows.filter_map(|(name, oid)| Some((name?.to_owned(), oid?))));
+        }
         Ok(Self {
-            parser: PostgresCompatibilityParser::new(),
-            tables: Arc::new(PgCatalogStaticTables::try_new()?),
+            rewriter: Rewriter::new(),
+            tables,
+            types: Arc::new(types),
             oids: Mutex::new(Oids { numbers: HashMap::new(), next: FIRST_OID }),
         })
     }
-
-    /// Parses a query, and puts what the engine understands in place of what it does not.
-    pub(super) fn parse(&self, text: &str) -> std::result::Result<SqlStatement, PgError> {
-        let mut statements = self
-            .parser
-            .parse(&without_empty_lists(text))
-            .map_err(|error| PgError::new("42601", error.to_string()))?;
-        match (statements.pop(), statements.is_empty()) {
-            (Some(statement @ SqlStatement::Query(_)), true) => Ok(statement),
-            _ => Err(PgError::new("42601", "the text is not one query")),
-        }
-    }
 }
 
-/// What a pond has none of: a list of it is NULL.
-const EMPTY: &[&str] = &["pg_auth_members", "pg_options_to_table", "reloptions", "polroles"];
+fn number_column(batch: &RecordBatch, name: &str) -> EngineResult<ArrayRef> {
+    column(batch, name, &DataType::Int32)
+}
 
-/// Puts NULL in place of `ARRAY(SELECT …)` where that is of what a pond has none of: the engine has
-/// no such lists.
-fn without_empty_lists(text: &str) -> String {
-    let [cut] = &cut(text)[..] else { return text.to_owned() };
-    let is = |at: usize, word: &str| {
-        matches!(cut.tokens.get(at), Some((Token::Word(found), _))
-            if found.value.eq_ignore_ascii_case(word))
-    };
-    let mut result = String::new();
-    let (mut at, mut copied) = (0, 0);
-    while at < cut.tokens.len() {
-        let is_open = |at: usize| matches!(cut.tokens.get(at), Some((Token::LParen, _)));
-        if !(is(at, "array") && is_open(at + 1) && is(at + 2, "select")) {
-            at += 1;
-            continue;
+fn text_column(batch: &RecordBatch, name: &str) -> EngineResult<ArrayRef> {
+    column(batch, name, &DataType::Utf8)
+}
+
+fn column(batch: &RecordBatch, name: &str, data_type: &DataType) -> EngineResult<ArrayRef> {
+    Ok(cast(batch.column(batch.schema_ref().index_of(name)?), data_type)?)
+}
+
+/// Returns the types that are not of tables or schemas that only Postgres has.
+fn kept_types(table: &ArrowTable) -> EngineResult<Vec<RecordBatch>> {
+    let mut kept = Vec::new();
+    let mut gone = HashSet::new();
+    for arrays in [false, true] {
+        for batch in table.data() {
+            let (oid, namespace, relation, element) = (
+                number_column(batch, "oid")?,
+                number_column(batch, "typnamespace")?,
+                number_column(batch, "typrelid")?,
+                number_column(batch, "typelem")?,
+            );
+            let of = |array: &ArrayRef, row: usize| array.as_primitive::<Int32Type>().value(row);
+            let stays: BooleanArray = (0..batch.num_rows())
+                .map(|row| {
+                    let stays = of(&namespace, row) == SYSTEM && of(&relation, row) == 0;
+                    Some(stays && !gone.contains(&of(&element, row)))
+                })
+                .collect();
+            match arrays {
+                true => kept.push(filter_record_batch(batch, &stays)?),
+                false => gone.extend(
+                    (0..batch.num_rows()).filter(|row| !stays.value(*row)).map(|row| of(&oid, row)),
+                ),
+            }
         }
-        let mut depth = 0;
-        let close = cut.tokens.iter().enumerate().skip(at + 1).find_map(|(at, (token, _))| {
-            depth += match token {
-                Token::LParen => 1,
-                Token::RParen => -1,
-                _ => 0,
-            };
-            (depth == 0).then_some(at)
-        });
-        let Some(close) = close else { break };
-        if (at..close).any(|at| EMPTY.iter().any(|word| is(at, word))) {
-            result.push_str(&cut.text[copied..cut.tokens[at].1.start]);
-            result.push_str("CAST(NULL AS VARCHAR[])");
-            copied = cut.tokens[close].1.end;
-        }
-        at = close;
     }
-    result + &cut.text[copied..]
+    Ok(kept)
 }
 
 /// The numbers of schemas and tables.
@@ -244,18 +309,36 @@ impl PgCatalog {
         settings: &Arc<Mutex<Settings>>,
         process: i32,
     ) -> Result<Self> {
+        // Which functions the engine has is told, too.
+        context.complete_session();
         let view: Arc<RwLock<Arc<View>>> = Arc::default();
         let listed = Listed(view.clone());
-        let others =
-            PgCatalogSchemaProvider::try_new(listed, shared.tables.clone(), EmptyContextProvider)?;
-        let provider = Arc::new(Provider { others, view });
+        let others = PgCatalogSchemaProvider::try_new(
+            listed.clone(),
+            shared.tables.clone(),
+            EmptyContextProvider,
+        )?;
         let session = context.session();
+        let settings_of = settings.clone();
+        let functions_of = {
+            let state = session.state_ref();
+            let state = state.read();
+            let scalars = state.scalar_functions().keys();
+            let others = state.aggregate_functions().keys().chain(state.window_functions().keys());
+            scalars.chain(others).cloned().collect()
+        };
+        let provider =
+            Arc::new(Provider { others, view, settings: settings_of, functions: functions_of });
         let catalog = session
             .catalog(CATALOG)
             .ok_or_else(|| Error::not_found(format!("catalog '{CATALOG}' does not exist")))?;
         catalog.register_schema("pg_catalog", provider.clone())?;
         for function in functions(settings, process) {
             session.register_udf(function);
+        }
+        for (name, kind, is_needed) in LOOKUPS {
+            let (listed, types) = (listed.clone(), shared.types.clone());
+            session.register_udf(Lookup::function(name, *kind, *is_needed, listed, types));
         }
         session.register_udtf("pg_get_keywords", shared.tables.pg_get_keywords.clone());
         let state = session.state_ref();
@@ -274,7 +357,7 @@ impl PgCatalog {
         context: &PondContext,
         text: &str,
     ) -> std::result::Result<SqlStatement, PgError> {
-        let query = self.shared.parse(text)?;
+        let query = self.shared.rewriter.parse(text)?;
         let tables = context.tables().await?;
         let view = self.view_of(&tables);
         *self.provider.view.write().expect("never poisoned") = Arc::new(view);
@@ -361,6 +444,41 @@ impl CatalogInfo for Listed {
 struct Provider {
     others: PgCatalogSchemaProvider<Listed, EmptyContextProvider>,
     view: Arc<RwLock<Arc<View>>>,
+    settings: Arc<Mutex<Settings>>,
+    /// The names of the functions that the engine has.
+    functions: HashSet<String>,
+}
+
+impl Provider {
+    /// Returns the rows of a table that the server makes itself.
+    fn rows(&self, name: &str, view: &View) -> Option<Vec<Row>> {
+        let settings = || self.settings.lock().expect("never poisoned");
+        Some(match name {
+            "pg_namespace" => view.schemas.iter().map(namespace).collect(),
+            "pg_class" => view.relations.iter().map(class).collect(),
+            "pg_database" => vec![database()],
+            "pg_roles" | "pg_authid" => {
+                vec![role(settings().get("session_authorization").unwrap_or_default())]
+            }
+            "pg_settings" => settings().all().map(|(name, value)| setting(name, value)).collect(),
+            _ if NEVER.contains(&name) => Vec::new(),
+            _ => return None,
+        })
+    }
+
+    /// Returns the functions that the engine has, too.
+    fn kept_functions(&self, table: &ArrowTable) -> EngineResult<Vec<RecordBatch>> {
+        let kept = table.data().iter().map(|batch| {
+            let names = text_column(batch, "proname")?;
+            let stays: BooleanArray = names
+                .as_string::<i32>()
+                .iter()
+                .map(|name| Some(name.is_some_and(|name| self.functions.contains(name))))
+                .collect();
+            Ok(filter_record_batch(batch, &stays)?)
+        });
+        kept.collect()
+    }
 }
 
 #[async_trait]
@@ -374,14 +492,18 @@ impl SchemaProvider for Provider {
         let Some(table) = self.others.build_table_by_name(&name)? else { return Ok(None) };
         let schema = with_lists(&name, table.schema());
         let view = self.view.read().expect("never poisoned").clone();
-        let rows: Vec<Row> = match name.as_str() {
-            "pg_namespace" => view.schemas.iter().map(namespace).collect(),
-            "pg_class" => view.relations.iter().map(class).collect(),
-            "pg_attribute" => return Ok(Some(Arc::new(Attributes { schema, view }))),
-            _ => return table.try_into_table_provider().map(Some),
+        let batches = match (name.as_str(), &table) {
+            ("pg_attribute", _) => return Ok(Some(Arc::new(Attributes { schema, view }))),
+            ("pg_type", PgCatalogTable::Static(table)) => as_listed(kept_types(table)?, &schema)?,
+            ("pg_proc", PgCatalogTable::Static(table)) => {
+                as_listed(self.kept_functions(table)?, &schema)?
+            }
+            _ => match self.rows(&name, &view) {
+                Some(rows) => vec![batch(&schema, &rows)?],
+                None => return table.try_into_table_provider().map(Some),
+            },
         };
-        let batch = batch(&schema, &rows)?;
-        Ok(Some(Arc::new(MemTable::try_new(schema, vec![vec![batch]])?)))
+        Ok(Some(Arc::new(MemTable::try_new(schema, vec![batches])?)))
     }
 
     fn table_exist(&self, name: &str) -> bool {
@@ -389,11 +511,24 @@ impl SchemaProvider for Provider {
     }
 }
 
-/// Adds the lists of texts that Postgres has in a table and that are always null here.
+/// Adds the lists of texts that Postgres has in a table and that are always null here, and what else
+/// a table lacks.
 fn with_lists(table: &str, schema: SchemaRef) -> SchemaRef {
     let lists: &[&str] = match table {
+        "pg_settings" => {
+            let boot = Arc::new(Field::new("boot_val", DataType::Utf8, true));
+            let fields = schema.fields().iter().cloned().chain([boot]);
+            return Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        }
+        "pg_attribute" => &["attacl", "attoptions", "attfdwoptions"],
+        "pg_proc" => {
+            &["proacl", "proconfig", "proallargtypes", "proargmodes", "proargnames", "protrftypes"]
+        }
+        "pg_type" => &["typacl"],
         "pg_class" => &["relacl", "reloptions"],
         "pg_namespace" => &["nspacl"],
+        "pg_database" => &["datacl"],
+        "pg_default_acl" => &["defaclacl"],
         _ => return schema,
     };
     let others = schema.fields().iter().filter(|field| !lists.contains(&field.name().as_str()));
@@ -402,6 +537,19 @@ fn with_lists(table: &str, schema: SchemaRef) -> SchemaRef {
         Arc::new(Field::new_list(*name, Field::new_list_field(DataType::Utf8, true), true))
     }));
     Arc::new(Schema::new(fields))
+}
+
+/// Gives rows the columns of [`with_lists`].
+fn as_listed(batches: Vec<RecordBatch>, schema: &SchemaRef) -> EngineResult<Vec<RecordBatch>> {
+    let of = |batch: RecordBatch| {
+        let columns =
+            schema.fields().iter().map(|field| match batch.column_by_name(field.name()) {
+                Some(column) if column.data_type() == field.data_type() => column.clone(),
+                _ => new_null_array(field.data_type(), batch.num_rows()),
+            });
+        Ok(RecordBatch::try_new(schema.clone(), columns.collect())?)
+    };
+    batches.into_iter().map(of).collect()
 }
 
 /// A value of a catalog table.
@@ -443,6 +591,66 @@ fn class(relation: &Relation) -> Row {
     ]
 }
 
+fn database() -> Row {
+    vec![
+        ("oid", Cell::Number(DATABASE)),
+        ("datname", word(CATALOG)),
+        ("datdba", Cell::Number(OWNER.into())),
+        // UTF-8, of which texts are compared by their bytes.
+        ("encoding", Cell::Number(6)),
+        ("datlocprovider", word("c")),
+        ("datcollate", word("C")),
+        ("datctype", word("C")),
+        ("datallowconn", Cell::Flag(true)),
+        ("datconnlimit", Cell::Number(-1)),
+        ("dattablespace", Cell::Number(1663)),
+    ]
+}
+
+fn role(user: &str) -> Row {
+    vec![
+        ("oid", Cell::Number(OWNER.into())),
+        ("rolname", word(user)),
+        ("rolsuper", Cell::Flag(false)),
+        ("rolinherit", Cell::Flag(true)),
+        ("rolcreaterole", Cell::Flag(false)),
+        ("rolcreatedb", Cell::Flag(false)),
+        ("rolcanlogin", Cell::Flag(true)),
+        ("rolreplication", Cell::Flag(false)),
+        ("rolbypassrls", Cell::Flag(false)),
+        ("rolconnlimit", Cell::Number(-1)),
+    ]
+}
+
+fn setting(name: &str, value: &str) -> Row {
+    let is_switch = matches!(value, "on" | "off");
+    let usual = Settings::usual(name);
+    vec![
+        ("name", word(name)),
+        ("setting", word(value)),
+        ("context", word("user")),
+        ("vartype", word(if is_switch { "bool" } else { "string" })),
+        ("source", word(if usual == value { "default" } else { "session" })),
+        ("boot_val", word(usual)),
+        ("reset_val", word(usual)),
+    ]
+}
+
+/// Returns what says how many digits a decimal has; -1 for other types.
+fn type_modifier(data_type: &DataType) -> i64 {
+    match data_type {
+        DataType::Decimal32(precision, scale)
+        | DataType::Decimal64(precision, scale)
+        | DataType::Decimal128(precision, scale)
+        | DataType::Decimal256(precision, scale)
+            if *scale >= 0 =>
+        {
+            ((i64::from(*precision) << 16) | i64::from(*scale)) + 4
+        }
+        _ => -1,
+    }
+}
+
 fn attributes(relation: &Relation, columns: &Schema) -> Vec<Row> {
     let rows = columns.fields().iter().enumerate().map(|(at, field)| {
         let of = PgType::of(field);
@@ -453,7 +661,7 @@ fn attributes(relation: &Relation, columns: &Schema) -> Vec<Row> {
             ("attlen", Cell::Number(of.size().into())),
             ("attnum", Cell::Number(at as i64 + 1)),
             ("attndims", Cell::Number(matches!(of, PgType::Array(_)).into())),
-            ("atttypmod", Cell::Number(-1)),
+            ("atttypmod", Cell::Number(type_modifier(field.data_type()))),
             ("attcacheoff", Cell::Number(-1)),
             ("attstattarget", Cell::Number(-1)),
             ("attbyval", Cell::Flag((1..=8).contains(&of.size()))),
@@ -468,6 +676,9 @@ fn attributes(relation: &Relation, columns: &Schema) -> Vec<Row> {
 
 /// Makes rows of a table; what a row does not say is null where that goes, or else zero, empty or false.
 fn batch(schema: &SchemaRef, rows: &[Row]) -> EngineResult<RecordBatch> {
+    if rows.is_empty() {
+        return Ok(RecordBatch::new_empty(schema.clone()));
+    }
     let columns = schema.fields().iter().map(|field| {
         let cells = rows
             .iter()
@@ -624,6 +835,9 @@ fn functions(settings: &Arc<Mutex<Settings>>, process: i32) -> Vec<ScalarUDF> {
         ("shobj_description", null.clone()),
         ("pg_get_viewdef", null.clone()),
         ("pg_get_indexdef", null.clone()),
+        ("pg_get_expr", null.clone()),
+        ("pg_get_partkeydef", null.clone()),
+        ("pg_get_constraintdef", null.clone()),
         ("pg_get_triggerdef", null.clone()),
         ("pg_get_ruledef", null.clone()),
         ("pg_get_function_result", null.clone()),
@@ -637,10 +851,28 @@ fn functions(settings: &Arc<Mutex<Settings>>, process: i32) -> Vec<ScalarUDF> {
         ("pg_size_pretty", null.clone()),
         ("inet_server_addr", null.clone()),
         ("inet_server_port", ScalarValue::Int32(None)),
-        ("inet_client_addr", null),
+        ("inet_client_addr", null.clone()),
         ("txid_current", ScalarValue::Int64(None)),
-        // There are no types but those that drivers know, and no locks.
-        ("to_regtype", ScalarValue::Int32(None)),
+        ("pg_total_relation_size", ScalarValue::Int64(None)),
+        ("pg_relation_size", ScalarValue::Int64(None)),
+        ("pg_get_function_sqlbody", null.clone()),
+        ("pg_get_functiondef", null.clone()),
+        ("pg_get_partition_constraintdef", null.clone()),
+        ("pg_conversion_is_visible", ScalarValue::Boolean(Some(true))),
+        ("pg_operator_is_visible", ScalarValue::Boolean(Some(true))),
+        ("pg_opfamily_is_visible", ScalarValue::Boolean(Some(true))),
+        ("pg_statistics_obj_is_visible", ScalarValue::Boolean(Some(true))),
+        ("pg_ts_config_is_visible", ScalarValue::Boolean(Some(true))),
+        ("pg_ts_dict_is_visible", ScalarValue::Boolean(Some(true))),
+        ("pg_ts_parser_is_visible", ScalarValue::Boolean(Some(true))),
+        ("pg_ts_template_is_visible", ScalarValue::Boolean(Some(true))),
+        ("has_sequence_privilege", ScalarValue::Boolean(Some(true))),
+        ("pg_has_role", ScalarValue::Boolean(Some(true))),
+        ("pg_is_other_temp_schema", ScalarValue::Boolean(Some(false))),
+        ("pg_my_temp_schema", ScalarValue::Int32(Some(0))),
+        ("pg_char_to_encoding", ScalarValue::Int32(Some(6))),
+        ("getdatabaseencoding", text("UTF8")),
+        // There are no locks.
         ("pg_advisory_unlock_all", ScalarValue::Utf8(None)),
     ];
     let mut all = vec![
@@ -653,15 +885,10 @@ fn functions(settings: &Arc<Mutex<Settings>>, process: i32) -> Vec<ScalarUDF> {
         create_has_privilege_udf("has_any_column_privilege"),
         base::create_pg_table_is_visible(),
         format_type::create_format_type_udf(),
-        pg_get_expr_udf::create_pg_get_expr_udf(),
-        base::create_pg_get_partkeydef_udf(),
         base::create_pg_relation_is_publishable_udf(),
         base::create_pg_get_statisticsobjdef_columns_udf(),
         base::create_pg_encoding_to_char_udf(),
-        base::create_pg_relation_size_udf(),
-        base::create_pg_total_relation_size_udf(),
         base::create_pg_stat_get_numscans(),
-        base::create_pg_get_constraintdef(),
         base::create_pg_get_partition_ancestors_udf(),
         quote_ident_udf::create_quote_ident_udf(),
         quote_ident_udf::create_parse_ident_udf(),
@@ -761,6 +988,12 @@ impl ScalarUDFImpl for SettingFunction {
             )) => Ok(text.as_str()),
             _ => Err(Error::invalid(format!("{}() takes literal texts", self.name()))),
         };
+        if let (false, Some(ColumnarValue::Array(names))) = (self.sets, args.args.first()) {
+            let names = cast(names, &DataType::Utf8)?;
+            let settings = self.settings.lock().expect("never poisoned");
+            let values = names.as_string::<i32>().iter().map(|name| settings.get(name?));
+            return Ok(ColumnarValue::Array(Arc::new(values.collect::<StringArray>())));
+        }
         let name = text(0)?;
         let mut settings = self.settings.lock().expect("never poisoned");
         if self.sets {
@@ -769,6 +1002,228 @@ impl ScalarUDFImpl for SettingFunction {
         match (settings.get(name), args.args.len()) {
             (None, 1) => Err(Error::not_found(format!("setting '{name}' does not exist")).into()),
             (value, _) => Ok(ColumnarValue::Scalar(ScalarValue::Utf8(value.map(str::to_owned)))),
+        }
+    }
+}
+
+/// What is looked up: a name by its number, or a number by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Sought {
+    Relation,
+    RelationName,
+    Namespace,
+    NamespaceName,
+    Type,
+    /// The names of the types whose numbers a text lists.
+    TypeNames,
+    /// Functions are known by their names: none has a number for its definition.
+    Function,
+}
+
+/// The functions that look up, and whether what is not there is an error.
+const LOOKUPS: &[(&str, Sought, bool)] = &[
+    ("to_regclass", Sought::Relation, false),
+    ("to_regnamespace", Sought::Namespace, false),
+    ("to_regtype", Sought::Type, false),
+    ("pg_regclass_of", Sought::Relation, true),
+    ("pg_regnamespace_of", Sought::Namespace, true),
+    ("pg_regtype_of", Sought::Type, true),
+    ("pg_regproc_of", Sought::Function, true),
+    ("pg_relation_name", Sought::RelationName, false),
+    ("pg_type_names", Sought::TypeNames, false),
+    ("pg_namespace_name", Sought::NamespaceName, false),
+];
+
+/// A function that looks up what the listing has.
+#[derive(Debug)]
+struct Lookup {
+    name: &'static str,
+    sought: Sought,
+    is_needed: bool,
+    listed: Listed,
+    types: Arc<HashMap<String, i32>>,
+    signature: Signature,
+}
+
+impl Lookup {
+    fn function(
+        name: &'static str,
+        sought: Sought,
+        is_needed: bool,
+        listed: Listed,
+        types: Arc<HashMap<String, i32>>,
+    ) -> ScalarUDF {
+        let signature = Signature::any(1, Volatility::Stable);
+        ScalarUDF::from(Self { name, sought, is_needed, listed, types, signature })
+    }
+
+    /// Returns the number of what a text names; a number in it is itself.
+    fn number(&self, view: &View, text: &str) -> Result<Option<i32>> {
+        if let Ok(number) = text.trim().parse::<u32>() {
+            return Ok(Some(number.cast_signed()));
+        }
+        let found = match self.sought {
+            Sought::Function => {
+                let message = format!("function '{text}' has no definition to be shown");
+                return Err(Error::not_found(message));
+            }
+            Sought::Type => {
+                let name = text.trim_start_matches("pg_catalog.").to_lowercase();
+                let (name, is_array) = match name.strip_suffix("[]") {
+                    Some(name) => (name, true),
+                    None => (name.as_str(), false),
+                };
+                let known = TYPE_NAMES.iter().find(|(known, _)| *known == name);
+                let name = known.map_or(name, |(_, name)| name).trim_matches('"');
+                let name = if is_array { format!("_{name}") } else { name.to_owned() };
+                self.types.get(&name).copied()
+            }
+            Sought::Namespace => {
+                let name = parts(text).concat();
+                let found = view.schemas.iter().find(|(known, _)| *known == name);
+                found.map(|(_, oid)| oid.cast_signed())
+            }
+            _ => {
+                let parts = parts(text);
+                let (schema, name) = match parts.as_slice() {
+                    [.., schema, name] => (Some(schema), name),
+                    [name] => (None, name),
+                    [] => (None, &String::new()),
+                };
+                let system = SYSTEM_TABLES.iter().find(|(known, _)| {
+                    known == name && schema.is_none_or(|schema| schema == "pg_catalog")
+                });
+                let stored = || {
+                    view.relations.iter().find(|relation| {
+                        relation.name == *name
+                            && schema.is_none_or(|schema| *schema == relation.schema)
+                    })
+                };
+                let stored = || stored().map(|relation| relation.oid.cast_signed());
+                system.map(|(_, oid)| *oid).or_else(stored)
+            }
+        };
+        match (found, self.is_needed) {
+            (None, true) => Err(Error::not_found(format!("'{text}' does not exist"))),
+            (found, _) => Ok(found),
+        }
+    }
+
+    /// Returns the names of the types whose numbers a text lists: `25 23`.
+    fn type_names(&self, texts: &ArrayRef) -> EngineResult<ArrayRef> {
+        let mut lists = ListBuilder::new(StringBuilder::new());
+        if !matches!(texts.data_type(), DataType::Utf8 | DataType::Utf8View) {
+            // Of lists, all are null.
+            (0..texts.len()).for_each(|_| lists.append_null());
+            return Ok(Arc::new(lists.finish()));
+        }
+        let names: HashMap<i32, &str> =
+            self.types.iter().map(|(name, oid)| (*oid, name.as_str())).collect();
+        for text in cast(texts, &DataType::Utf8)?.as_string::<i32>() {
+            let numbers = text.unwrap_or_default().split_whitespace();
+            for number in numbers {
+                let name = number.parse().ok().and_then(|oid: i32| names.get(&oid));
+                lists.values().append_value(name.copied().unwrap_or(number));
+            }
+            lists.append(text.is_some());
+        }
+        Ok(Arc::new(lists.finish()))
+    }
+
+    fn name_of(&self, view: &View, number: i32) -> String {
+        let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+        let oid = number.cast_unsigned();
+        let found = match self.sought {
+            Sought::NamespaceName => {
+                let found = view.schemas.iter().find(|(_, known)| *known == oid);
+                found.map(|(name, _)| name.clone())
+            }
+            _ => {
+                let system = SYSTEM_TABLES.iter().find(|(_, known)| *known == number);
+                let found = view.relations.iter().find(|relation| relation.oid == oid);
+                let stored = found.map(|relation| {
+                    format!("{}.{}", quoted(&relation.schema), quoted(&relation.name))
+                });
+                stored.or_else(|| system.map(|(name, _)| (*name).to_owned()))
+            }
+        };
+        // As Postgres shows what is not there.
+        found.unwrap_or_else(|| if oid == 0 { "-".to_owned() } else { oid.to_string() })
+    }
+}
+
+/// Splits a name at its dots, without quotes.
+fn parts(text: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut is_quoted = false;
+    for c in text.trim().chars() {
+        match (c, parts.last_mut()) {
+            ('"', _) => is_quoted = !is_quoted,
+            ('.', _) if !is_quoted => parts.push(String::new()),
+            (c, Some(last)) => last.push(c),
+            (_, None) => {}
+        }
+    }
+    parts
+}
+
+impl PartialEq for Lookup {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && Arc::ptr_eq(&self.listed.0, &other.listed.0)
+    }
+}
+
+impl Eq for Lookup {}
+
+impl std::hash::Hash for Lookup {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for Lookup {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> EngineResult<DataType> {
+        Ok(match self.sought {
+            Sought::RelationName | Sought::NamespaceName => DataType::Utf8,
+            Sought::TypeNames => DataType::new_list(DataType::Utf8, true),
+            Sought::Relation | Sought::Namespace | Sought::Type | Sought::Function => {
+                DataType::Int32
+            }
+        })
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
+        let is_scalar = matches!(args.args.first(), Some(ColumnarValue::Scalar(_)));
+        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+        let view = self.listed.view();
+        let found: ArrayRef = match self.sought {
+            Sought::TypeNames => self.type_names(&arrays[0])?,
+            Sought::RelationName | Sought::NamespaceName => {
+                let numbers = cast(&arrays[0], &DataType::Int32)?;
+                let numbers = numbers.as_primitive::<Int32Type>().iter();
+                let names = numbers.map(|number| Some(self.name_of(&view, number?)));
+                Arc::new(names.collect::<StringArray>())
+            }
+            Sought::Relation | Sought::Namespace | Sought::Type | Sought::Function => {
+                let texts = cast(&arrays[0], &DataType::Utf8)?;
+                let numbers = texts.as_string::<i32>().iter().map(|text| match text {
+                    Some(text) => self.number(&view, text),
+                    None => Ok(None),
+                });
+                Arc::new(numbers.collect::<Result<Int32Array>>()?)
+            }
+        };
+        match is_scalar && found.len() == 1 {
+            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&found, 0)?)),
+            false => Ok(ColumnarValue::Array(found)),
         }
     }
 }

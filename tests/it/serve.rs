@@ -795,6 +795,320 @@ async fn tools_find_directories_and_tables() {
     assert_eq!(simple(&client, both).await, ["few.table|3", "done 1"]);
 }
 
+/// What drivers and tools ask that know no pond, and what they are told: JDBC's metadata, DBeaver's
+/// trees, SQLAlchemy's reflection, ODBC's catalog functions, asyncpg's look for types, psql. `{a}` is
+/// the number of `/sensors/a.series`.
+const ASKED_BY_TOOLS: &[(&str, &[&str])] = &[
+    // JDBC: getPrimaryKeys
+    (
+        "SELECT result.TABLE_CAT, result.TABLE_SCHEM, result.TABLE_NAME, result.COLUMN_NAME, \
+         result.KEY_SEQ, result.PK_NAME FROM (SELECT NULL AS TABLE_CAT, n.nspname AS TABLE_SCHEM, \
+         ct.relname AS TABLE_NAME, a.attname AS COLUMN_NAME, \
+         (information_schema._pg_expandarray(i.indkey)).n AS KEY_SEQ, ci.relname AS PK_NAME, \
+         information_schema._pg_expandarray(i.indkey) AS KEYS, a.attnum AS A_ATTNUM \
+         FROM pg_catalog.pg_class ct JOIN pg_catalog.pg_attribute a ON (ct.oid = a.attrelid) \
+         JOIN pg_catalog.pg_namespace n ON (ct.relnamespace = n.oid) \
+         JOIN pg_catalog.pg_index i ON (a.attrelid = i.indrelid) \
+         JOIN pg_catalog.pg_class ci ON (ci.oid = i.indexrelid) WHERE true \
+         AND n.nspname = '/sensors' AND ct.relname = 'a.series' AND i.indisprimary) result \
+         where result.A_ATTNUM = (result.KEYS).x ORDER BY result.table_name, result.pk_name, \
+         result.key_seq",
+        &["done 0"],
+    ),
+    // JDBC: how many columns a key has at most, and what a type is.
+    ("SELECT setting FROM pg_catalog.pg_settings WHERE name='max_index_keys'", &["32", "done 1"]),
+    (
+        "SELECT typinput='pg_catalog.array_in'::regproc as is_array, typtype, typname, pg_type.oid \
+         FROM pg_catalog.pg_type LEFT JOIN (select ns.oid as nspoid, ns.nspname, r.r \
+         from pg_namespace as ns join (select s.r, (current_schemas(false))[s.r] as nspname \
+         from generate_series(1, array_upper(current_schemas(false), 1)) as s(r)) as r \
+         using (nspname)) as sp ON sp.nspoid = typnamespace \
+         WHERE pg_type.oid = 1016 ORDER BY sp.r, pg_type.oid DESC",
+        &["t|b|_int8|1016", "done 1"],
+    ),
+    // JDBC: getTypeInfo, of which the first ones.
+    (
+        "SELECT t.typname,t.oid FROM pg_catalog.pg_type t \
+         JOIN pg_catalog.pg_namespace n ON (t.typnamespace = n.oid) \
+         WHERE n.nspname != 'pg_toast' AND (t.typrelid = 0 OR (SELECT c.relkind = 'c' \
+         FROM pg_catalog.pg_class c WHERE c.oid = t.typrelid)) ORDER BY t.oid LIMIT 2",
+        &["bool|16", "bytea|17", "done 2"],
+    ),
+    // JDBC: getProcedures, of which there are none; its columns have no names.
+    (
+        "SELECT NULL AS PROCEDURE_CAT, n.nspname AS PROCEDURE_SCHEM, p.proname AS PROCEDURE_NAME, \
+         NULL, NULL, NULL, d.description AS REMARKS, 2 AS PROCEDURE_TYPE, \
+         p.proname || '_' || p.oid AS SPECIFIC_NAME FROM pg_catalog.pg_namespace n, \
+         pg_catalog.pg_proc p LEFT JOIN pg_catalog.pg_description d ON (p.oid=d.objoid) \
+         LEFT JOIN pg_catalog.pg_class c ON (d.classoid=c.oid AND c.relname='pg_proc') \
+         LEFT JOIN pg_catalog.pg_namespace pn ON (c.relnamespace=pn.oid AND pn.nspname='pg_catalog') \
+         WHERE p.pronamespace=n.oid AND p.prokind='p' AND p.proname LIKE '%' \
+         ORDER BY PROCEDURE_SCHEM, PROCEDURE_NAME, p.oid::text",
+        &["done 0"],
+    ),
+    // ODBC: SQLTables for catalogs and for schemas, SQLPrimaryKeys.
+    ("select NULL, NULL, NULL", &["NULL|NULL|NULL", "done 1"]),
+    (
+        "select NULL, nspname, NULL from pg_catalog.pg_namespace n where true and nspname not in \
+         ('pg_catalog', 'information_schema', 'pg_toast', 'pg_temp_1') order by nspname",
+        &["NULL|/|NULL", "NULL|/sensors|NULL", "NULL|public|NULL", "done 3"],
+    ),
+    (
+        "select ta.attname, ia.attnum, ic.relname, n.nspname, tc.relname from \
+         pg_catalog.pg_attribute ta, pg_catalog.pg_attribute ia, pg_catalog.pg_class tc, \
+         pg_catalog.pg_index i, pg_catalog.pg_namespace n, pg_catalog.pg_class ic where \
+         tc.relname = 'a.series' AND n.nspname = '/sensors' AND tc.oid = i.indrelid \
+         AND n.oid = tc.relnamespace AND i.indisprimary = 't' AND ia.attrelid = i.indexrelid \
+         AND ta.attrelid = i.indrelid AND ta.attnum = i.indkey[ia.attnum-1] \
+         AND (NOT ta.attisdropped) AND (NOT ia.attisdropped) AND ic.oid = i.indexrelid \
+         order by ia.attnum",
+        &["done 0"],
+    ),
+    // SQLAlchemy: get_schema_names, get_pk_constraint, get_columns.
+    (
+        "SELECT pg_catalog.pg_namespace.nspname FROM pg_catalog.pg_namespace \
+         WHERE (pg_catalog.pg_namespace.nspname NOT LIKE 'pg/_'::VARCHAR || '%' ESCAPE '/') \
+         ORDER BY pg_catalog.pg_namespace.nspname",
+        &["/", "/sensors", "information_schema", "public", "done 4"],
+    ),
+    (
+        "SELECT attr.conrelid, array_agg(CAST(attr.attname AS TEXT) ORDER BY attr.ord) AS cols, \
+         attr.conname, min(attr.description) AS description, NULL AS extra \
+         FROM (SELECT con.conrelid AS conrelid, con.conname AS conname, \
+         con.description AS description, con.ord AS ord, \
+         pg_catalog.pg_attribute.attname AS attname FROM pg_catalog.pg_attribute JOIN \
+         (SELECT pg_catalog.pg_constraint.conrelid AS conrelid, \
+         pg_catalog.pg_constraint.conname AS conname, \
+         unnest(pg_catalog.pg_constraint.conkey) AS attnum, \
+         generate_subscripts(pg_catalog.pg_constraint.conkey, 1) AS ord, \
+         pg_catalog.pg_description.description AS description FROM pg_catalog.pg_constraint \
+         LEFT OUTER JOIN pg_catalog.pg_description \
+         ON pg_catalog.pg_description.objoid = pg_catalog.pg_constraint.oid \
+         WHERE pg_catalog.pg_constraint.contype = 'p' \
+         AND pg_catalog.pg_constraint.conrelid IN ({a})) AS con \
+         ON pg_catalog.pg_attribute.attnum = con.attnum \
+         AND pg_catalog.pg_attribute.attrelid = con.conrelid WHERE con.conrelid IN ({a})) AS attr \
+         GROUP BY attr.conrelid, attr.conname ORDER BY attr.conrelid, attr.conname",
+        &["done 0"],
+    ),
+    (
+        "SELECT pg_catalog.pg_attribute.attname AS name, \
+         pg_catalog.format_type(pg_catalog.pg_attribute.atttypid, \
+         pg_catalog.pg_attribute.atttypmod) AS format_type, \
+         (SELECT pg_catalog.pg_get_expr(pg_catalog.pg_attrdef.adbin, \
+         pg_catalog.pg_attrdef.adrelid) AS pg_get_expr_1 FROM pg_catalog.pg_attrdef \
+         WHERE pg_catalog.pg_attrdef.adrelid = pg_catalog.pg_attribute.attrelid \
+         AND pg_catalog.pg_attrdef.adnum = pg_catalog.pg_attribute.attnum \
+         AND pg_catalog.pg_attribute.atthasdef) AS \"default\", \
+         pg_catalog.pg_attribute.attnotnull AS not_null, pg_catalog.pg_class.relname AS table_name, \
+         CASE WHEN (pg_catalog.pg_attribute.attidentity != '') THEN \
+         (SELECT json_build_object('always', pg_catalog.pg_attribute.attidentity = 'a', 'start', \
+         pg_catalog.pg_sequence.seqstart) AS json_build_object_1 FROM pg_catalog.pg_sequence \
+         WHERE pg_catalog.pg_sequence.seqrelid = CAST(CAST(pg_catalog.pg_get_serial_sequence( \
+         CAST(CAST(pg_catalog.pg_attribute.attrelid AS REGCLASS) AS TEXT), \
+         pg_catalog.pg_attribute.attname) AS REGCLASS) AS OID)) ELSE NULL END AS identity_options \
+         FROM pg_catalog.pg_class LEFT OUTER JOIN pg_catalog.pg_attribute \
+         ON pg_catalog.pg_class.oid = pg_catalog.pg_attribute.attrelid \
+         AND pg_catalog.pg_attribute.attnum > 0 AND NOT pg_catalog.pg_attribute.attisdropped \
+         JOIN pg_catalog.pg_namespace \
+         ON pg_catalog.pg_namespace.oid = pg_catalog.pg_class.relnamespace \
+         WHERE pg_catalog.pg_class.relkind = ANY (ARRAY['r', 'p', 'f', 'v', 'm']) \
+         AND pg_catalog.pg_namespace.nspname = '/sensors' \
+         AND pg_catalog.pg_class.relname IN ('few.table') \
+         ORDER BY pg_catalog.pg_class.relname, pg_catalog.pg_attribute.attnum",
+        &["n|bigint|NULL|f|few.table|NULL", "name|text|NULL|f|few.table|NULL", "done 2"],
+    ),
+    // DBeaver: databases, schemas, tables, columns, roles, keys, sizes.
+    ("SELECT db.oid,db.* FROM pg_catalog.pg_database db WHERE datname='postgres'", &["done 0"]),
+    ("SELECT datname FROM pg_catalog.pg_database db WHERE datallowconn", &["pond", "done 1"]),
+    (
+        "SELECT n.nspname, d.description FROM pg_catalog.pg_namespace n \
+         LEFT OUTER JOIN pg_catalog.pg_description d ON d.objoid=n.oid AND d.objsubid=0 \
+         AND d.classoid='pg_namespace'::regclass WHERE n.nspname LIKE '/%' ORDER BY nspname",
+        &["/|NULL", "/sensors|NULL", "done 2"],
+    ),
+    (
+        "SELECT c.relname, c.relkind, d.description, \
+         pg_catalog.pg_get_expr(c.relpartbound, c.oid) as partition_expr, \
+         pg_catalog.pg_get_partkeydef(c.oid) as partition_key FROM pg_catalog.pg_class c \
+         LEFT OUTER JOIN pg_catalog.pg_description d ON d.objoid=c.oid AND d.objsubid=0 \
+         AND d.classoid='pg_class'::regclass \
+         WHERE c.relnamespace='\"/sensors\"'::regnamespace AND c.relkind not in ('i','I','c') \
+         ORDER BY 1",
+        &["a.series|r|NULL|NULL|NULL", "few.table|v|NULL|NULL|NULL", "done 2"],
+    ),
+    (
+        "select c.relname,pg_catalog.pg_total_relation_size(c.oid) as total_rel_size, \
+         pg_catalog.pg_relation_size(c.oid) as rel_size FROM pg_class c \
+         WHERE c.relnamespace='/sensors' ORDER BY 1",
+        &["a.series|NULL|NULL", "few.table|NULL|NULL", "done 2"],
+    ),
+    ("SELECT a.oid,a.rolname,a.rolsuper FROM pg_catalog.pg_roles a", &["10|ann|f", "done 1"]),
+    (
+        "SELECT c.oid,c.*,t.relname as tabrelname,rt.relnamespace as refnamespace,d.description, \
+         case when c.contype='c' then \"substring\"(pg_get_constraintdef(c.oid), 7) else null end \
+         consrc_copy FROM pg_catalog.pg_constraint c \
+         INNER JOIN pg_catalog.pg_class t ON t.oid=c.conrelid \
+         LEFT OUTER JOIN pg_catalog.pg_class rt ON rt.oid=c.confrelid \
+         LEFT OUTER JOIN pg_catalog.pg_description d ON d.objoid=c.oid AND d.objsubid=0 \
+         AND d.classoid='pg_constraint'::regclass WHERE c.conrelid={a} ORDER BY c.oid",
+        &["done 0"],
+    ),
+    (
+        "SELECT count(*) FROM pg_catalog.pg_type t LEFT OUTER JOIN pg_catalog.pg_type et \
+         ON et.oid=t.typelem LEFT OUTER JOIN pg_catalog.pg_class c ON c.oid=t.typrelid \
+         WHERE t.typname IS NOT NULL AND c.relkind = 'c'",
+        &["0", "done 1"],
+    ),
+    ("SELECT * FROM information_schema.table_constraints WHERE 1 = 0", &[]),
+    (
+        "SELECT kcu.column_name FROM information_schema.table_constraints tc \
+         JOIN information_schema.key_column_usage kcu ON tc.constraint_name = kcu.constraint_name \
+         WHERE tc.constraint_type = 'PRIMARY KEY' AND tc.table_name = 'a.series'",
+        &["done 0"],
+    ),
+    // psql: \df+, \dT, \dp, \sf in their essence.
+    (
+        "SELECT p.proname, COALESCE(pg_catalog.pg_get_function_sqlbody(p.oid), p.prosrc) \
+         FROM pg_catalog.pg_proc p WHERE p.proname OPERATOR(pg_catalog.~) '^(no_such)$' \
+         COLLATE pg_catalog.default AND pg_catalog.pg_function_is_visible(p.oid)",
+        &["done 0"],
+    ),
+    (
+        "SELECT pg_catalog.format_type(t.oid, NULL) AS \"Name\", pg_catalog.array_to_string( \
+         ARRAY(SELECT e.enumlabel FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid \
+         ORDER BY e.enumsortorder), E'\\n') AS \"Elements\" FROM pg_catalog.pg_type t \
+         WHERE NOT EXISTS(SELECT 1 FROM pg_catalog.pg_type el WHERE el.oid = t.typelem \
+         AND el.typarray = t.oid) AND t.typname = 'int4'",
+        &["integer|", "done 1"],
+    ),
+    (
+        "SELECT c.relname, pg_catalog.array_to_string(ARRAY(SELECT attname || E':\\n  ' || \
+         pg_catalog.array_to_string(attacl, E'\\n  ') FROM pg_catalog.pg_attribute a \
+         WHERE attrelid = c.oid AND NOT attisdropped AND attacl IS NOT NULL), E'\\n') \
+         FROM pg_catalog.pg_class c WHERE c.relname = 'a.series'",
+        &["a.series|NULL", "done 1"],
+    ),
+    (
+        "SELECT s.name, pg_catalog.current_setting(s.name) FROM pg_catalog.pg_settings s \
+         WHERE s.source <> 'default' AND s.name LIKE 'default%' \
+         AND s.setting IS DISTINCT FROM s.boot_val ORDER BY 1",
+        &["default_transaction_read_only|on", "done 1"],
+    ),
+    // Of functions, those that the engine has.
+    (
+        "SELECT DISTINCT p.proname FROM pg_catalog.pg_proc p \
+         WHERE p.proname IN ('lower', 'pg_sleep', 'ts_rank') ORDER BY 1",
+        &["lower", "done 1"],
+    ),
+    // pgcli: what functions take.
+    (
+        "SELECT DISTINCT p.proname func_name, p.proargnames, \
+         COALESCE(proallargtypes::regtype[], proargtypes::regtype[])::text[], p.proargmodes, \
+         prorettype::regtype::text return_type FROM pg_catalog.pg_proc p \
+         WHERE p.proname = 'substr' AND prorettype = 'text'::regtype ORDER BY 3",
+        &["substr|NULL|{text,int4}|NULL|text", "substr|NULL|{text,int4,int4}|NULL|text", "done 2"],
+    ),
+    // Grafana: tables outside the search path, with their schemas.
+    (
+        "SELECT CASE WHEN quote_ident(table_schema) IN (SELECT CASE WHEN trim(s[i]) = '\"$user\"' \
+         THEN user ELSE trim(s[i]) END FROM generate_series( \
+         array_lower(string_to_array(current_setting('search_path'),','),1), \
+         array_upper(string_to_array(current_setting('search_path'),','),1)) as i, \
+         string_to_array(current_setting('search_path'),',') s) THEN quote_ident(table_name) \
+         ELSE quote_ident(table_schema) || '.' || quote_ident(table_name) END AS \"table\" \
+         FROM information_schema.tables WHERE quote_ident(table_schema) NOT IN \
+         ('information_schema', 'pg_catalog') ORDER BY 1",
+        &["\"/sensors\".\"a.series\"", "\"/sensors\".\"few.table\"", "done 2"],
+    ),
+    // asyncpg: what lists are of.
+    (
+        "WITH RECURSIVE tree(oid, name, kind, basetype, elemtype, attrtypoids, depth) AS ( \
+         SELECT ti.oid, ti.name, ti.kind, ti.basetype, ti.elemtype, ti.attrtypoids, 0 FROM ( \
+         SELECT t.oid AS oid, t.typname AS name, t.typtype AS kind, \
+         (CASE WHEN t.typtype = 'd' THEN (WITH RECURSIVE bases(oid, depth) AS ( \
+         SELECT t2.typbasetype AS oid, 0 AS depth FROM pg_type t2 WHERE t2.oid = t.oid UNION ALL \
+         SELECT t2.typbasetype AS oid, b.depth + 1 AS depth FROM pg_type t2, bases b \
+         WHERE b.oid = t2.oid AND t2.typbasetype != 0) SELECT oid FROM bases ORDER BY depth DESC \
+         LIMIT 1) ELSE NULL END) AS basetype, t.typelem AS elemtype, \
+         (CASE WHEN t.typtype = 'c' THEN (SELECT array_agg(ia.atttypid ORDER BY ia.attnum) \
+         FROM pg_attribute ia INNER JOIN pg_class c ON (ia.attrelid = c.oid) \
+         WHERE c.reltype = t.oid) ELSE NULL END) AS attrtypoids FROM pg_catalog.pg_type AS t) AS ti \
+         WHERE ti.oid = any(ARRAY[1016]::oid[]) UNION ALL \
+         SELECT ti.oid, ti.name, ti.kind, ti.basetype, ti.elemtype, ti.attrtypoids, tt.depth + 1 \
+         FROM (SELECT t.oid AS oid, t.typname AS name, t.typtype AS kind, NULL AS basetype, \
+         t.typelem AS elemtype, NULL AS attrtypoids FROM pg_catalog.pg_type AS t) ti, tree tt \
+         WHERE (tt.elemtype IS NOT NULL AND ti.oid = tt.elemtype) \
+         OR (tt.attrtypoids IS NOT NULL AND ti.oid = any(tt.attrtypoids))) \
+         SELECT DISTINCT oid, name, elemtype::regtype::text AS elemtype_name, depth FROM tree \
+         ORDER BY depth DESC",
+        &["20|int8|oid(0)|1", "1016|_int8|bigint|0", "done 2"],
+    ),
+    // Numbers and names of objects.
+    (
+        "SELECT '\"/sensors\".\"a.series\"'::regclass::oid = {a}, {a}::regclass, \
+         to_regclass('none') IS NULL, 'pg_class'::regclass::int, 'integer'::regtype::int, \
+         1016::regtype::text, '/sensors'::regnamespace IS NOT NULL",
+        &["t|\"/sensors\".\"a.series\"|t|1259|23|bigint[]|t", "done 1"],
+    ),
+    // Values and lists of subqueries, in words that the engine has.
+    (
+        "SELECT n.nspname, (SELECT c.relname FROM pg_class c WHERE c.relnamespace = n.oid \
+         ORDER BY c.relname LIMIT 1), ARRAY(SELECT c.relname FROM pg_class c \
+         WHERE c.relnamespace = n.oid ORDER BY c.relname DESC), \
+         (SELECT count(*) FROM pg_class c WHERE c.relnamespace = n.oid), \
+         (SELECT count(*) FROM pg_index i), (SELECT max(i.indnatts) FROM pg_index i) \
+         FROM pg_namespace n WHERE n.nspname = '/sensors'",
+        &["/sensors|a.series|{few.table,a.series}|2|0|NULL", "done 1"],
+    ),
+    (
+        "WITH keys AS (SELECT i.indrelid FROM pg_index i) SELECT c.relname, k.indrelid FROM \
+         pg_class c LEFT JOIN keys k ON k.indrelid = c.oid WHERE c.relname = 'a.series' \
+         UNION ALL SELECT 'key', k.indrelid FROM keys k",
+        &["a.series|NULL", "done 1"],
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drivers_and_tools_ask_as_they_ask_postgres() {
+    let server = Server::start(&[]);
+    let client = server.client().await;
+    let number = simple(&client, "SELECT oid FROM pg_class WHERE relname = 'a.series'").await;
+    for (text, expected) in ASKED_BY_TOOLS {
+        let text = text.replace("{a}", &number[0]);
+        match expected.is_empty() {
+            false => assert_eq!(simple(&client, &text).await, *expected, "{text}"),
+            // There is no such table, and nothing is made up.
+            true => assert_eq!(code(&client.simple_query(&text).await.unwrap_err()), "42P01"),
+        }
+    }
+    // Columns are called what Postgres calls them.
+    let text = "SELECT current_schema(), count(*), NULL, c.oid::text, 1 + 1, CASE WHEN true THEN 1 END, \
+                ARRAY(SELECT 1 FROM pg_index) FROM pg_class c GROUP BY c.oid";
+    let columns = client.prepare(text).await.unwrap();
+    let names: Vec<&str> = columns.columns().iter().map(|column| column.name()).collect();
+    assert_eq!(names, ["current_schema", "count", "?column?", "oid", "?column?5", "case", "array"]);
+    // A parameter may name an object.
+    let text = "SELECT c.relname FROM pg_class c WHERE c.oid = CAST($1 AS REGCLASS)";
+    let rows = client.query(text, &[&"\"/sensors\".\"few.table\""]).await.unwrap();
+    assert_eq!(rows[0].get::<_, &str>(0), "few.table");
+    assert_eq!(code(&client.query(text, &[&"none"]).await.unwrap_err()), "42P01");
+    let text = "SELECT 'lower'::pg_catalog.regproc::pg_catalog.oid";
+    assert_eq!(code(&client.simple_query(text).await.unwrap_err()), "42883");
+    // What an aggregate has of nothing is a row.
+    assert_eq!(simple(&client, "SELECT count(*) FROM pg_index").await, ["0", "done 1"]);
+    // A decimal has its digits.
+    let digits = "SELECT format_type(atttypid, atttypmod) FROM pg_attribute \
+                  WHERE attrelid = 'd.table'::regclass";
+    let server = Server::start(&["--write"]);
+    let client = server.client().await;
+    let table = "CREATE TABLE '/d.table' AS SELECT CAST(1.5 AS DECIMAL(10, 2)) AS d";
+    simple(&client, table).await;
+    assert_eq!(code(&client.simple_query(digits).await.unwrap_err()), "42P01");
+    let digits = digits.replace("d.table", "\"/\".\"d.table\"");
+    assert_eq!(simple(&client, &digits).await, ["numeric(10,2)", "done 1"]);
+}
+
 /// What is below a mount are schemas like others.
 #[tokio::test(flavor = "multi_thread")]
 async fn directories_of_a_mount_are_schemas() {

@@ -1140,6 +1140,107 @@ async fn directories_of_a_mount_are_schemas() {
     assert_eq!(simple(&client, columns).await, ["b", "done 1"]);
 }
 
+/// What a program of Python does with psycopg, which fails where it is told anything else.
+const PSYCOPG: &str = r#"
+import datetime, decimal, sys, threading, time
+import psycopg
+from psycopg import errors
+
+url = f"host=127.0.0.1 port={sys.argv[1]} user=ann dbname=pond"
+series = '"/sensors"."a.series"'
+
+def expect(found, wanted):
+    if found != wanted:
+        raise SystemExit(f"found {found!r}, not {wanted!r}")
+
+# Prepared at once, and run again: in text and in binary.
+with psycopg.connect(url, prepare_threshold=0) as connection:
+    for binary in False, True:
+        cursor = connection.cursor(binary=binary)
+        for above in range(10):
+            text = f"SELECT n, half, name FROM {series} WHERE n > %s AND name <> %s ORDER BY n LIMIT 1"
+            row = cursor.execute(text, (above, "n4")).fetchone()
+            n = above + 1
+            while n % 3 == 0 or n == 4:
+                n += 1
+            expect(row, (n, n / 2, f"n{n}"))
+        day = datetime.datetime(2026, 1, 31, 12, 0, 0, 250000)
+        values = [
+            ("bool", True), ("int", -5), ("bigint", 2**40), ("smallint", 7),
+            ("double precision", 1.25), ("text", "it's; --"), ("bytea", b"\x00\xff"),
+            ("date", day.date()), ("timestamp", day), ("time", day.time()), ("int", None),
+        ]
+        text = "SELECT " + ", ".join(f"CAST(%s AS {name}) AS c{at}" for at, (name, _) in enumerate(values))
+        for _ in range(3):
+            row = cursor.execute(text, [value for _, value in values]).fetchone()
+            expect(list(row), [value for _, value in values])
+        row = cursor.execute("SELECT CAST(%s AS DECIMAL(10, 3))", (decimal.Decimal("-12.345"),)).fetchone()
+        expect(row, (decimal.Decimal("-12.345"),))
+        expect(cursor.execute("SELECT [1, 2], ['a', 'b c']").fetchone(), ([1, 2], ["a", "b c"]))
+
+# Many rows at once, a transaction that is given up, one that is kept.
+with psycopg.connect(url) as connection:
+    connection.execute("CREATE TABLE \"/\".\"p.table\" AS SELECT CAST(0 AS BIGINT) AS a, 'x' AS b")
+    connection.commit()
+    count = 'SELECT count(*) FROM "/"."p.table"'
+    with connection.cursor() as cursor:
+        cursor.executemany('INSERT INTO "/"."p.table" VALUES (%s, %s)', [(n, f"t{n}") for n in range(1, 6)])
+        expect(cursor.rowcount, 5)
+    expect(connection.execute(count).fetchone(), (6,))
+    connection.rollback()
+    expect(connection.execute(count).fetchone(), (1,))
+    connection.commit()
+    with connection.transaction():
+        connection.execute('INSERT INTO "/"."p.table" VALUES (%s, %s)', (1, "kept"))
+        try:
+            with connection.transaction():
+                connection.execute('INSERT INTO "/"."p.table" VALUES (2, %s)', ("given up",))
+                raise psycopg.Rollback()
+        finally:
+            pass
+    expect(connection.execute(count).fetchone(), (2,))
+    try:
+        connection.execute(f"SELECT nam FROM {series}")
+        raise SystemExit("a column that is not there was found")
+    except errors.UndefinedColumn as error:
+        expect(error.diag.message_hint, "did you mean 'name'?")
+    connection.rollback()
+    connection.read_only = True
+    try:
+        connection.execute('DELETE FROM "/"."p.table"')
+        raise SystemExit("a transaction that only reads wrote")
+    except errors.ReadOnlySqlTransaction:
+        connection.rollback()
+
+# A statement is cancelled, and the connection goes on.
+with psycopg.connect(url, autocommit=True) as connection:
+    threading.Timer(0.5, connection.cancel).start()
+    begun = time.monotonic()
+    try:
+        connection.execute(f"SELECT count(*) FROM {series} a, {series} b, {series} c WHERE a.n + b.n + c.n < 7")
+        raise SystemExit("it was not cancelled")
+    except errors.QueryCanceled:
+        expect(time.monotonic() - begun < 10, True)
+    expect(connection.execute("SELECT 1").fetchone(), (1,))
+    # Several statements at once.
+    with connection.pipeline():
+        cursors = [connection.execute("SELECT %s::int", (n,)) for n in range(20)]
+    expect([cursor.fetchone()[0] for cursor in cursors], list(range(20)))
+print("done")
+"#;
+
+/// Where Python has psycopg, it is tried.
+#[test]
+fn psycopg_reads_and_writes() {
+    let python = |arguments: &[&str]| Command::new("python3").args(arguments).output();
+    if !python(&["-c", "import psycopg"]).is_ok_and(|output| output.status.success()) {
+        return;
+    }
+    let server = Server::start(&["--write"]);
+    let output = python(&["-c", PSYCOPG, &server.address.port().to_string()]).unwrap();
+    assert_eq!(stdout(&output), "done\n", "{}", stderr(&output));
+}
+
 /// TLS for tokio-postgres, which trusts one certificate.
 #[derive(Clone)]
 struct Tls(Arc<tokio_rustls::rustls::ClientConfig>);

@@ -57,7 +57,7 @@ use crate::tree::Tree;
 use crate::tree::past::InTime;
 pub(crate) use answers::{Answers, Reading};
 pub(crate) use derived::moment;
-pub(crate) use plans::Plans;
+pub(crate) use plans::{Plans, is_of};
 
 /// How many tables `information_schema` lists.
 pub const LISTED_TABLES_MAX: usize = 10_000;
@@ -305,7 +305,7 @@ impl Binding {
         }
         if let (Some(pinned), Some(plans)) = (&self.pinned, &self.derived.reading.plans)
             && !self.derived.is_shared(path)
-            && let Some(table) = plans.get(pinned.snapshot.txn(), path)
+            && let Some(table) = plans.get(&pinned.snapshot, path)
         {
             self.mark_used();
             self.opened.lock().expect("never poisoned").insert(key.to_owned(), Ok(table.clone()));

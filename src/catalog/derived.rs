@@ -201,7 +201,7 @@ impl Binding {
             let is_settled = |(path, entry): &(PondPath, OplogEntry)| {
                 entry.dynamic_factory().is_none()
                     || settled.contains(path)
-                    || plans.get(snapshot.txn(), path).is_some()
+                    || plans.get(snapshot, path).is_some()
             };
             let in_past = source.nodes.is_empty();
             if in_past || !source.named.is_table || !source.nodes.iter().all(is_settled) {
@@ -209,7 +209,7 @@ impl Binding {
             }
         }
         settled.insert(at);
-        plans.put(snapshot.txn(), path.clone(), table.clone());
+        plans.put(snapshot, path.clone(), table.clone());
         Ok(())
     }
 

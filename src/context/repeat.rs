@@ -2,7 +2,7 @@
 //!
 //! Clients ask the same text over and over: of a connection whether it is alive, of a dashboard what there
 //! is now. Planning costs far more than the rows of a small answer. What is kept is the plan and never
-//! the answer, and it serves for exactly what it was made of: the text, the pond's newest transaction, the
+//! the answer, and it serves for exactly what it was made of: the text, the pond's newest snapshot, the
 //! session's settings and resources, the very functions that it calls.
 //!
 //! Kept are plans that nothing else goes into. The names in their text are paths of stored files; their
@@ -12,7 +12,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use datafusion::common::TableReference;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -35,10 +35,10 @@ use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMerge
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 
 use super::{Output, OutputKind, PondContext};
-use crate::catalog::Binding;
+use crate::catalog::{Binding, is_of};
 use crate::error::Result;
 use crate::format::scans_again;
-use crate::snapshot::Located;
+use crate::snapshot::{Located, Snapshot};
 
 /// Most plans kept of a session.
 const PLANS_MAX: usize = 256;
@@ -57,7 +57,7 @@ pub(super) struct Repeats(Mutex<HashMap<String, Arc<Repeat>>>);
 pub(super) struct Repeat {
     plan: Arc<dyn ExecutionPlan>,
     functions: Vec<Function>,
-    txn: i64,
+    snapshot: Weak<Snapshot>,
     settings: Arc<ConfigOptions>,
     runtime: Arc<RuntimeEnv>,
     /// What it runs in: the session's, which a statement's own state would hold on to.
@@ -88,7 +88,7 @@ impl Function {
 }
 
 impl Repeat {
-    /// Whether all that it was made of, but for the transaction, is as it was.
+    /// Whether all that it was made of, but for the snapshot, is as it was.
     fn is_of(&self, state: &SessionState) -> bool {
         Arc::ptr_eq(&self.settings, state.config().options())
             && Arc::ptr_eq(&self.runtime, state.runtime_env())
@@ -119,7 +119,7 @@ impl PondContext {
             && kept.runs.fetch_add(1, Ordering::Relaxed) < RUNS_MAX
             && kept.is_of(&self.session().state_ref().read())
             && self.inner.open.lock().await.is_none()
-            && self.tree().snapshot().await?.txn() == kept.txn;
+            && is_of(&kept.snapshot, &self.tree().snapshot().await?);
         if holds {
             return kept.run().map(Some);
         }
@@ -155,7 +155,7 @@ impl PondContext {
         let kept = Repeat {
             plan: plan.clone(),
             functions,
-            txn: snapshot.txn(),
+            snapshot: Arc::downgrade(&snapshot),
             settings: state.config().options().clone(),
             runtime: state.runtime_env().clone(),
             task: state.task_ctx(),

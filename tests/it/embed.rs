@@ -1,6 +1,7 @@
 //! The library inside another application: a plain session of its own that was given the pond, the
 //! context for the whole language, queries about one file.
 
+use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
@@ -21,7 +22,9 @@ use pond::pond::Pond;
 use pond::tree::Tree;
 use pond::{Error, ErrorKind, PondContext, register};
 
+use crate::oplog::FAST;
 use crate::samples::Samples;
+use crate::world::init;
 
 async fn tree() -> Tree {
     let tree = Tree::new(Pond::transient().await.unwrap());
@@ -370,4 +373,37 @@ async fn a_node_of_an_unknown_factory_is_listed_and_breaks_nothing_else() {
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.message().starts_with("'/s' cannot be opened: factory 'samples'"), "{error}");
     run(&context, "DROP NODE '/s'").await.unwrap();
+}
+
+/// A pond that is replaced by an older copy of it, which went on by itself, has as many transactions.
+#[tokio::test]
+async fn nothing_is_kept_from_a_history_that_was_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let (pond, copy) = (dir.path().join("pond"), dir.path().join("copy"));
+    let context = PondContext::new(init(&pond).await);
+    for sql in [
+        "CREATE TABLE '/t.table' AS SELECT 1 AS n",
+        "CREATE VIEW '/v.table' AS SELECT n * 10 AS n FROM '/t.table'",
+    ] {
+        run(&context, sql).await.unwrap();
+    }
+    let status = Command::new("cp").arg("-r").args([&pond, &copy]).status().unwrap();
+    assert!(status.success());
+    let other = PondContext::new(Tree::new(Pond::open(&copy, FAST).await.unwrap()));
+    run(&context, "INSERT INTO '/t.table' VALUES (2)").await.unwrap();
+    run(&other, "CREATE OR REPLACE VIEW '/v.table' AS SELECT n * 100 AS n FROM '/t.table'")
+        .await
+        .unwrap();
+    let queries = ["SELECT sum(n) FROM '/t.table'", "SELECT sum(n) FROM '/v.table'"];
+    for (sums, replace) in [(["3", "30"], true), (["1", "100"], false)] {
+        for _ in 0..2 {
+            for (query, sum) in queries.iter().zip(sums) {
+                assert_eq!(cells(&run(&context, query).await.unwrap()), [sum], "{query}");
+            }
+        }
+        if replace {
+            std::fs::remove_dir_all(&pond).unwrap();
+            std::fs::rename(&copy, &pond).unwrap();
+        }
+    }
 }

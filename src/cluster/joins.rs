@@ -4,8 +4,8 @@
 //! can; those are slower, and are never cut down to sending a small table to everyone. Ballista's own
 //! planner decides while a query runs, but leaves plans that it was sent as they are. Here it is known how
 //! many rows each file has, and so about the most that a table can be made of. Each join is decided by
-//! itself: a table that may be too large to be sent is cut into partitions, and if those may be too large,
-//! too, it is merged.
+//! itself: a table that may be too large to be sent, or that takes longer to be hashed by everyone than
+//! both sides to be cut, is cut into partitions, and if those may be too large, too, it is merged.
 
 use std::sync::Arc;
 
@@ -82,8 +82,10 @@ fn fitted(
     partitions: usize,
 ) -> EngineResult<Option<Arc<dyn ExecutionPlan>>> {
     let bytes = bytes(join.left()).unwrap_or(usize::MAX);
-    let is_parted = *join.partition_mode() == PartitionMode::Partitioned;
-    let fits = bytes / if is_parted { partitions } else { 1 } <= limit;
+    let fits = match join.partition_mode() {
+        PartitionMode::Partitioned => bytes / partitions <= limit,
+        _ => bytes <= limit && is_worth_sending(join, partitions),
+    };
     // Merging knows nothing of NOT IN with nulls.
     if fits || join.null_aware {
         return Ok(None);
@@ -108,6 +110,21 @@ fn fitted(
         ProjectionExpr::new(Arc::new(Column::new(name, at)), name.clone())
     });
     Ok(Some(Arc::new(ProjectionExec::try_new(columns.collect::<Vec<_>>(), merging.clone())?)))
+}
+
+/// Whether hashing the table once for each partition is less than moving the rows of both sides once.
+fn is_worth_sending(join: &HashJoinExec, partitions: usize) -> bool {
+    let (Some(hashed), Some(others)) = (rows(join.left()), rows(join.right())) else { return true };
+    hashed.saturating_mul(partitions) <= hashed.saturating_add(others)
+}
+
+/// Returns how many bytes the files of the largest scan of a plan have.
+pub(super) fn largest_scan(plan: &Arc<dyn ExecutionPlan>) -> u64 {
+    let below = plan.children().into_iter().map(largest_scan).max().unwrap_or(0);
+    let Some(scan) = plan.downcast_ref::<DataSourceExec>() else { return below };
+    let Some(config) = scan.data_source().downcast_ref::<FileScanConfig>() else { return below };
+    let files = config.file_groups.iter().flat_map(|group| group.files());
+    files.map(|file| file.effective_size()).sum()
 }
 
 /// Returns about how many bytes the rows of a plan take at most; `None` if that is not known.

@@ -24,7 +24,7 @@ mod joins;
 mod send;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ use send::Message;
 /// The port of a scheduler that is told none.
 const PORT: u16 = 50050;
 
-/// The partitions that a query is cut into, unless the session says how many: what Ballista takes.
+/// The most partitions that a query is cut into, unless the session says how many: what Ballista takes.
 const PARTITIONS: usize = 16;
 
 /// How long the end of a session waits for a cluster to hear what was given up.
@@ -157,17 +157,57 @@ impl fmt::Debug for Cluster {
 pub(crate) struct Placing {
     cluster: Cluster,
     has_placed: AtomicBool,
+    /// The partitions that its plan is cut into; 0 for those of the session.
+    partitions: AtomicUsize,
 }
 
 impl Placing {
     /// Begins a statement.
     pub(crate) fn on(cluster: &Cluster) -> Arc<Self> {
-        Arc::new(Self { cluster: cluster.clone(), has_placed: AtomicBool::new(false) })
+        Arc::new(Self {
+            cluster: cluster.clone(),
+            has_placed: AtomicBool::new(false),
+            partitions: AtomicUsize::new(0),
+        })
     }
 
     /// Whether a plan of the statement runs on the cluster.
     pub(crate) fn has_placed(&self) -> bool {
         self.has_placed.load(Ordering::Relaxed)
+    }
+
+    /// Returns the session that plans a query anew in fewer partitions, if `plan`, made in `state`, reads
+    /// too little for as many: Ballista puts small partitions together while a query runs, but not those
+    /// of a plan that it was sent.
+    pub(crate) fn narrower(
+        &self,
+        plan: &Arc<dyn ExecutionPlan>,
+        state: &SessionState,
+    ) -> Option<SessionState> {
+        let config = state.config().ballista_config();
+        if !config.coalesce_enabled() || state.config().target_partitions() != PARTITIONS {
+            return None;
+        }
+        let bytes = joins::largest_scan(plan);
+        let partitions = bytes.div_ceil(config.coalesce_target_partition_bytes().max(1) as u64);
+        let partitions = usize::try_from(partitions).unwrap_or(PARTITIONS).max(2);
+        if partitions >= PARTITIONS {
+            return None;
+        }
+        self.partitions.store(partitions, Ordering::Relaxed);
+        let mut state = state.clone();
+        self.narrow(&mut state);
+        Some(state)
+    }
+
+    /// Has a session plan in the partitions that the statement's plan is cut into.
+    pub(crate) fn narrow(&self, state: &mut SessionState) {
+        match self.partitions.load(Ordering::Relaxed) {
+            0 => {}
+            partitions => {
+                state.config_mut().options_mut().execution.target_partitions = partitions;
+            }
+        }
     }
 
     /// Returns the plan that has the rows of `plan` made on the cluster.

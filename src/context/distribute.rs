@@ -25,7 +25,7 @@ use crate::error::Result;
 /// Where a statement runs.
 enum Place {
     /// On the cluster.
-    There,
+    There(Arc<Placing>),
     /// In this process, and why.
     Here(String),
 }
@@ -49,14 +49,18 @@ impl PondContext {
             true => Place::Here("EXPLAIN ANALYZE measures this process".to_owned()),
             false => {
                 match self.planned_there(cluster, binding, &explain.statement, purpose).await {
-                    Ok(_) => Place::There,
+                    Ok((state, _)) => {
+                        let placing = state.config().get_extension::<Placing>();
+                        Place::There(placing.expect("it was put there"))
+                    }
                     Err(why) => Place::Here(why),
                 }
             }
         };
         let (said, (state, planned)) = match place {
-            Place::There => {
-                let (state, binding) = self.session_there(cluster, binding);
+            Place::There(placing) => {
+                let (mut state, binding) = self.session_there(cluster, binding);
+                placing.narrow(&mut state);
                 let planned = self.plan(&state, &binding, statement, purpose).await?;
                 (("cluster", cluster.to_string()), (state, planned))
             }

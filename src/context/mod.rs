@@ -589,6 +589,10 @@ async fn physical_plan(
     if let Some(placing) = state.config().get_extension::<crate::cluster::Placing>()
         && !matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_))
     {
+        let physical = match placing.narrower(&physical, state) {
+            Some(state) => state.create_physical_plan(plan).await?,
+            None => physical,
+        };
         return placing.place(physical, state.config());
     }
     Ok(physical)

@@ -9,7 +9,8 @@ Both servers are started on free ports in a temporary directory, PostgreSQL as `
 by root, which it refuses to be; both are ended by their process numbers. The client is the same for
 both: this script, which speaks the protocol itself, so that next to nothing is its own. Each round runs
 the simple and the extended protocol (parse, bind, describe, execute, sync in one message, as libpq
-sends them) against both servers in turn; the medians and their ratio are printed.
+sends them) against both servers in turn; the medians and their ratio are printed. `others` is the simple
+protocol with a text that was never sent before, `SELECT 17`, each time: what planning adds.
 """
 
 import argparse
@@ -32,6 +33,7 @@ def message(kind, body):
 
 
 SIMPLE = message(b"Q", b"SELECT 1\0")
+NUMBERS = iter(range(1_000_000, 10**9))
 EXTENDED = (
     message(b"P", b"\0SELECT 1\0\0\0")
     + message(b"B", b"\0\0\0\0\0\0\0\0")
@@ -65,9 +67,10 @@ def until_ready(client):
 
 
 def timed(client, request):
-    """Runs the statement so many times; returns milliseconds."""
+    """Runs the statement so many times, or as many others; returns milliseconds."""
+    requests = [request or message(b"Q", b"SELECT %d\0" % next(NUMBERS)) for _ in range(COUNT)]
     begun = time.perf_counter()
-    for _ in range(COUNT):
+    for request in requests:
         client.sendall(request)
         answer = until_ready(client)
     elapsed = time.perf_counter() - begun
@@ -136,7 +139,7 @@ def main():
         clients = {"pond": connect(pond_port), "postgres": connect(postgres_port)}
         samples = {}
         for turn in range(options.rounds + 1):
-            for protocol, request in (("simple", SIMPLE), ("extended", EXTENDED)):
+            for protocol, request in (("simple", SIMPLE), ("extended", EXTENDED), ("others", None)):
                 for name, client in clients.items():
                     sample = timed(client, request)
                     if turn > 0:
@@ -149,7 +152,7 @@ def main():
         shutil.rmtree(directory, ignore_errors=True)
 
     print(f"{'protocol':<10} {'pond ms':>9} {'postgres ms':>12} {'ratio':>6}")
-    for protocol in ("simple", "extended"):
+    for protocol in ("simple", "extended", "others"):
         ours, theirs = (statistics.median(samples[protocol, name]) for name in ("pond", "postgres"))
         print(f"{protocol:<10} {ours:9.1f} {theirs:12.1f} {ours / theirs:6.2f}")
 

@@ -276,6 +276,20 @@ pub(super) enum Command {
     /// All of them, without a name.
     Deallocate(Option<String>),
     DiscardAll,
+    /// Of the query that begins at this byte of the statement.
+    Declare {
+        cursor: String,
+        is_binary: bool,
+        query: usize,
+    },
+    /// Of so many rows: those are returned, or passed over.
+    Fetch {
+        cursor: String,
+        count: u64,
+        passes: bool,
+    },
+    /// All cursors, without a name.
+    Close(Option<String>),
     /// What needs nothing to be done, and is told as done by this name.
     Nothing(&'static str),
 }
@@ -331,7 +345,11 @@ impl Command {
                 _ => None,
             },
             "UNLISTEN" => Some(Self::Nothing("UNLISTEN")),
-            "CLOSE" if words.joined() == "ALL" => Some(Self::Nothing("CLOSE CURSOR ALL")),
+            "DECLARE" => Some(words.declare()?),
+            "FETCH" => Some(words.fetch(false)?),
+            "MOVE" => Some(words.fetch(true)?),
+            "CLOSE" if words.joined() == "ALL" => Some(Self::Close(None)),
+            "CLOSE" => words.only_name().map(|cursor| Self::Close(Some(cursor))),
             _ => None,
         })
     }
@@ -417,6 +435,94 @@ impl Words<'_> {
             [(Token::Word(word), _)] => Some(word.value.clone()),
             _ => None,
         }
+    }
+
+    /// Takes the next name, as Postgres would know it.
+    fn name(&mut self) -> Option<String> {
+        let Some(Token::Word(word)) = self.peek() else { return None };
+        let name = match word.quote_style {
+            None => word.value.to_lowercase(),
+            Some(_) => word.value.clone(),
+        };
+        self.at += 1;
+        Some(name)
+    }
+
+    fn take_any(&mut self, wanted: &[&str]) -> bool {
+        wanted.iter().any(|word| self.take(word))
+    }
+
+    /// Reads what follows DECLARE.
+    fn declare(&mut self) -> Result<Command> {
+        let malformed = || {
+            PgError::new("42601", "syntax error: DECLARE declares a cursor")
+                .with_hint("DECLARE name CURSOR FOR SELECT …")
+        };
+        let cursor = self.name().filter(|name| !name.is_empty()).ok_or_else(malformed)?;
+        let mut is_binary = false;
+        loop {
+            if self.take("BINARY") {
+                is_binary = true;
+            } else if self.take("SCROLL") {
+                return Err(PgError::new("0A000", format!("cursor '{cursor}' cannot be SCROLL"))
+                    .with_hint("cursors go forward only"));
+            } else if self.take("NO") {
+                if !self.take("SCROLL") {
+                    return Err(malformed());
+                }
+            } else if !self.take_any(&["INSENSITIVE", "ASENSITIVE"]) {
+                break;
+            }
+        }
+        if !self.take("CURSOR") {
+            return Err(malformed());
+        }
+        if self.take("WITH") {
+            return Err(PgError::new("0A000", format!("cursor '{cursor}' cannot be WITH HOLD"))
+                .with_hint("a cursor ends with its transaction"));
+        }
+        if self.take("WITHOUT") && !self.take("HOLD") || !self.take("FOR") {
+            return Err(malformed());
+        }
+        let query = self.cut.tokens.get(self.at).ok_or_else(malformed)?.1.start;
+        Ok(Command::Declare { cursor, is_binary, query })
+    }
+
+    /// Reads what follows FETCH, or MOVE.
+    fn fetch(&mut self, passes: bool) -> Result<Command> {
+        const BACK: &[&str] = &["PRIOR", "FIRST", "LAST", "ABSOLUTE", "RELATIVE", "BACKWARD"];
+        let back = || {
+            PgError::new("55000", "cursors go forward only")
+                .with_hint("NEXT, FORWARD, ALL and numbers above 0 go forward")
+        };
+        if self.take_any(BACK) || self.peek() == Some(&Token::Minus) {
+            return Err(back());
+        }
+        let is_forward = self.take("FORWARD");
+        let count = if self.take("ALL") {
+            u64::MAX
+        } else if let Some(Token::Number(number, _)) = self.peek() {
+            let count = number.parse().map_err(|_| {
+                PgError::new("42601", format!("syntax error: {number} rows cannot be fetched"))
+            })?;
+            self.at += 1;
+            count
+        } else {
+            if is_forward && self.peek() == Some(&Token::Minus) {
+                return Err(back());
+            }
+            self.take("NEXT");
+            1
+        };
+        if count == 0 {
+            return Err(back());
+        }
+        self.take_any(&["FROM", "IN"]);
+        let cursor = self.only_name().ok_or_else(|| {
+            PgError::new("42601", "syntax error: a cursor is named at the end")
+                .with_hint("FETCH 100 FROM name")
+        })?;
+        Ok(Command::Fetch { cursor, count, passes })
     }
 
     /// Reads what follows ROLLBACK.
@@ -539,6 +645,10 @@ mod tests {
             let (name, value) = (name.to_owned(), Some(value.to_owned()));
             Some(Command::Set { name, value, is_local: false })
         };
+        let declare = |cursor: &str, is_binary, query| {
+            Some(Command::Declare { cursor: cursor.to_owned(), is_binary, query })
+        };
+        let fetch = |count, passes| Some(Command::Fetch { cursor: "c".to_owned(), count, passes });
         for (text, expected) in [
             ("SET extra_float_digits = 3", set("extra_float_digits", "3")),
             ("set datestyle to 'ISO', YMD", set("datestyle", "ISO, YMD")),
@@ -570,11 +680,32 @@ mod tests {
             ("DEALLOCATE ALL", Some(Command::Deallocate(None))),
             ("DEALLOCATE \"_pg3_0\"", Some(Command::Deallocate(Some("_pg3_0".into())))),
             ("DISCARD ALL", Some(Command::DiscardAll)),
+            ("DECLARE C NO SCROLL CURSOR WITHOUT HOLD FOR SELECT 1", declare("c", false, 44)),
+            ("declare \"C\" binary cursor for select 1", declare("C", true, 30)),
+            ("FETCH c", fetch(1, false)),
+            ("FETCH NEXT IN c", fetch(1, false)),
+            ("FETCH FORWARD ALL FROM C", fetch(u64::MAX, false)),
+            ("FETCH FORWARD c", fetch(1, false)),
+            ("FETCH 20 c", fetch(20, false)),
+            ("MOVE FORWARD 5 FROM \"c\"", fetch(5, true)),
+            ("CLOSE c", Some(Command::Close(Some("c".into())))),
+            ("CLOSE ALL", Some(Command::Close(None))),
         ] {
             assert_eq!(parse(text), expected, "{text}");
         }
-        let serializable = crate::sql::cut("BEGIN ISOLATION LEVEL SERIALIZABLE");
-        assert_eq!(Command::parse(&serializable[0]).unwrap_err().code, "0A000");
+        for (text, code) in [
+            ("BEGIN ISOLATION LEVEL SERIALIZABLE", "0A000"),
+            ("DECLARE c SCROLL CURSOR FOR SELECT 1", "0A000"),
+            ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", "0A000"),
+            ("DECLARE c CURSOR", "42601"),
+            ("FETCH PRIOR FROM c", "55000"),
+            ("FETCH FORWARD -1 FROM c", "55000"),
+            ("MOVE 0 IN c", "55000"),
+            ("FETCH 5", "42601"),
+        ] {
+            let refused = Command::parse(&crate::sql::cut(text)[0]).unwrap_err();
+            assert_eq!(refused.code, code, "{text}");
+        }
     }
 
     #[test]

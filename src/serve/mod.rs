@@ -10,7 +10,7 @@
 //! | `wire` | messages |
 //! | `scram` | users and passwords |
 //! | `connection` | bytes of one client, and what interrupts a statement |
-//! | `session` | statements: simple ones, prepared ones, portals, transactions |
+//! | `session` | statements: simple ones, prepared ones, portals, cursors, transactions |
 //! | `commands` | statements about the connection: settings, BEGIN |
 //! | `complexity` | what is too much to be planned |
 //! | `parameters`, `values` | values from and to the client |
@@ -28,7 +28,7 @@
 //! The protocol is spoken here rather than through `datafusion-postgres`, whose handlers collect the rows
 //! of a portal and whose messages are read unchecked; its catalogs and rewriting of queries are used.
 //!
-//! `COPY … FROM STDIN`, cursors of SQL and notifications are left out.
+//! `COPY … FROM STDIN` and notifications are left out.
 
 mod commands;
 mod complexity;

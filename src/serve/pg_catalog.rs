@@ -41,6 +41,7 @@ use datafusion_pg_catalog::pg_catalog::{
     self as base, ArrowTable, PgCatalogSchemaProvider, PgCatalogStaticTables, PgCatalogTable,
     array_bounds_udf, format_type, quote_ident_udf,
 };
+use futures::FutureExt;
 
 use super::commands::{SERVER_VERSION, Settings};
 use super::errors::PgError;
@@ -290,6 +291,15 @@ struct Relation {
 struct View {
     schemas: Vec<(String, u32)>,
     relations: Vec<Relation>,
+    cursors: Vec<CursorRow>,
+}
+
+/// A cursor of the connection.
+#[derive(Debug)]
+pub(super) struct CursorRow {
+    pub name: String,
+    pub query: String,
+    pub is_binary: bool,
 }
 
 /// The catalog of one connection, in its session.
@@ -356,10 +366,11 @@ impl PgCatalog {
         &self,
         context: &PondContext,
         text: &str,
+        cursors: Vec<CursorRow>,
     ) -> std::result::Result<SqlStatement, PgError> {
         let query = self.shared.rewriter.parse(text)?;
-        let tables = context.tables().await?;
-        let view = self.view_of(&tables);
+        let tables = context.tables().boxed().await?;
+        let view = View { cursors, ..self.view_of(&tables) };
         *self.provider.view.write().expect("never poisoned") = Arc::new(view);
         Ok(query)
     }
@@ -489,6 +500,13 @@ impl SchemaProvider for Provider {
 
     async fn table(&self, name: &str) -> EngineResult<Option<Arc<dyn TableProvider>>> {
         let name = name.to_ascii_lowercase();
+        if name == CURSORS {
+            let view = self.view.read().expect("never poisoned").clone();
+            let schema = cursor_columns();
+            let rows: Vec<Row> = view.cursors.iter().map(cursor).collect();
+            let batch = batch(&schema, &rows)?;
+            return Ok(Some(Arc::new(MemTable::try_new(schema, vec![vec![batch]])?)));
+        }
         let Some(table) = self.others.build_table_by_name(&name)? else { return Ok(None) };
         let schema = with_lists(&name, table.schema());
         let view = self.view.read().expect("never poisoned").clone();
@@ -507,8 +525,32 @@ impl SchemaProvider for Provider {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.others.table_exist(name)
+        name.eq_ignore_ascii_case(CURSORS) || self.others.table_exist(name)
     }
+}
+
+/// The table of the connection's cursors.
+const CURSORS: &str = "pg_cursors";
+
+fn cursor_columns() -> SchemaRef {
+    let column = |name: &str, of: DataType| Field::new(name, of, true);
+    Arc::new(Schema::new(vec![
+        column("name", DataType::Utf8),
+        column("statement", DataType::Utf8),
+        column("is_holdable", DataType::Boolean),
+        column("is_binary", DataType::Boolean),
+        column("is_scrollable", DataType::Boolean),
+    ]))
+}
+
+fn cursor(cursor: &CursorRow) -> Row {
+    vec![
+        ("name", word(&cursor.name)),
+        ("statement", word(&cursor.query)),
+        ("is_holdable", Cell::Flag(false)),
+        ("is_binary", Cell::Flag(cursor.is_binary)),
+        ("is_scrollable", Cell::Flag(false)),
+    ]
 }
 
 /// Adds the lists of texts that Postgres has in a table and that are always null here, and what else

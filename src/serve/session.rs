@@ -14,6 +14,8 @@
 //! What a client was told of the columns of a prepared statement holds when it runs: values are cast
 //! to it, and where that does not go, the statement fails.
 
+mod cursors;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,17 +27,18 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Typ
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::sql::sqlparser::tokenizer::Token;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
 
+use self::cursors::Cursor;
 use super::commands::{Command, Modes, SERVER_VERSION, Settings};
 use super::complexity;
 use super::connection::{Input, Output, Stop, Watch};
 use super::errors::{PgError, position};
 use super::parameters::{self, Place, literal, null_of, places};
-use super::pg_catalog::{PgCatalog, is_asked};
+use super::pg_catalog::{CursorRow, PgCatalog, is_asked};
 use super::values::{Formats, PgType, Rows, SEND_BYTES, Scalar};
 use super::wire::{Answers, Block, Named, Request};
 use super::{Registered, Shared};
@@ -128,6 +131,19 @@ impl Prepared {
         used.max(self.declared.len())
     }
 
+    /// Whether it is to be begun when its rows are described. Its text has its values.
+    fn asks(&self, text: &str) -> std::result::Result<bool, PgError> {
+        Ok(match &self.route {
+            Route::Catalog => true,
+            Route::Command(Command::Show(_) | Command::ShowAll) => true,
+            Route::Command(Command::Fetch { passes, .. }) => !passes,
+            // Whatever it selects; that is told without parsing it twice.
+            Route::Pond if self.tag == "SELECT" => true,
+            Route::Pond => parsed(text)?.is_question(),
+            Route::Command(_) | Route::Empty => false,
+        })
+    }
+
     fn described(&self) -> Option<Arc<Described>> {
         self.described.lock().expect("never poisoned").clone()
     }
@@ -139,12 +155,16 @@ struct Portal {
     text: String,
     formats: Formats,
     state: State,
+    /// How many savepoints there were when it began.
+    depth: usize,
 }
 
 enum State {
     /// It has not begun.
     Bound,
     Running(Running),
+    /// Its rows are taken by FETCH.
+    Cursor(Arc<Cursor>),
     /// What it said at its end.
     Done(String),
 }
@@ -187,7 +207,8 @@ impl Running {
             return Err(PgError::new("08P01", "there are not as many formats as columns"));
         }
         let rows = Rows::new(shown, formats);
-        Ok(Self { rows, stream, cast_to, batch: None, at: 0, sent: 0, tag: tag.to_owned() })
+        let tag = tag.to_owned();
+        Ok(Self { rows, stream, cast_to, batch: None, at: 0, sent: 0, tag })
     }
 
     /// Puts rows, at most `rows_max` of them, until there are enough to send. Returns how many, and
@@ -466,12 +487,13 @@ impl Session {
                 output.out.complete(&complete_tag(&running));
             }
             State::Done(tag) => output.out.complete(&tag),
-            State::Bound => {}
+            State::Bound | State::Cursor(_) => {}
         }
         Ok(())
     }
 
-    /// Begins a statement: what has rows runs, all else is done.
+    /// Begins a statement: what has rows runs, all else is done. `text` is the statement's with its
+    /// values.
     #[expect(clippy::too_many_arguments, reason = "a statement, its form, and its connection")]
     async fn start<S: AsyncRead + AsyncWrite>(
         &mut self,
@@ -496,7 +518,9 @@ impl Session {
         let outcome = match &prepared.route {
             Route::Empty => return Ok(State::Done(String::new())),
             Route::Command(command) => {
-                return self.command(command, formats, watch, input, output).await;
+                // Of a cursor, a copy or EXECUTE it begins another statement.
+                let command = self.command(command, text, formats, watch, input, output);
+                return Box::pin(command).await;
             }
             Route::Catalog => self.run_query(text, prepared.is_slow, watch, input).await?,
             Route::Pond => self.run(text, prepared.is_slow, watch, input).await?,
@@ -522,7 +546,8 @@ impl Session {
         input: &mut Input<S>,
     ) -> Result<Outcome> {
         let context = self.context.clone();
-        let again = watch.guard(input, async { Ok(context.run_again(text).await?) }).await?;
+        let again =
+            watch.guard(input, async { Ok(context.run_again(text).boxed().await?) }).await?;
         if let Some(output) = again {
             return Ok(Outcome::Rows(output.stream));
         }
@@ -536,7 +561,8 @@ impl Session {
         }
         let execute = async {
             let origin = statement.origin().clone();
-            let done = context.execute(statement).await;
+            // In boxes, or the types of all that waits for it are too deep for the compiler.
+            let done = context.execute(statement).boxed().await;
             done.map_err(|error| Stop::from(located(origin.locate(error), text)))
         };
         let output = watch.guard(input, polled_aside(is_slow, execute)).await?;
@@ -558,13 +584,24 @@ impl Session {
         input: &mut Input<S>,
     ) -> Result<Outcome> {
         let context = self.context.clone();
+        let cursors = self.cursor_rows();
         let catalog = self.catalog()?;
         let run = async {
-            let query = catalog.prepare(&context, text).await?;
-            Ok(context.run_query(query, text).await?)
+            let query = catalog.prepare(&context, text, cursors).await?;
+            Ok(context.run_query(query, text).boxed().await?)
         };
         let output = watch.guard(input, polled_aside(is_slow, run)).await?;
         Ok(Outcome::Rows(output.stream))
+    }
+
+    /// Returns the cursors for `pg_cursors`.
+    fn cursor_rows(&self) -> Vec<CursorRow> {
+        let row = |(name, query, is_binary): (&str, &str, bool)| CursorRow {
+            name: name.to_owned(),
+            query: query.to_owned(),
+            is_binary,
+        };
+        self.cursors().map(row).collect()
     }
 
     fn catalog(&mut self) -> Result<&PgCatalog> {
@@ -598,7 +635,7 @@ impl Session {
         input: &mut Input<S>,
     ) -> Result<()> {
         let context = self.context.clone();
-        watch.guard(input, async { Ok(context.sql("BEGIN").await.map(drop)?) }).await
+        watch.guard(input, async { Ok(context.sql("BEGIN").boxed().await.map(drop)?) }).await
     }
 
     // -----------------------------------------------------------------------------------------
@@ -607,6 +644,7 @@ impl Session {
     async fn command<S: AsyncRead + AsyncWrite>(
         &mut self,
         command: &Command,
+        text: &str,
         formats: &Formats,
         watch: &mut Watch,
         input: &mut Input<S>,
@@ -684,12 +722,14 @@ impl Session {
                 self.require_block("RELEASE SAVEPOINT")?;
                 let at = self.savepoint(name)?;
                 self.savepoints.truncate(at);
+                self.portals.values_mut().for_each(|portal| portal.depth = portal.depth.min(at));
                 "RELEASE"
             }
             Command::RollBackTo(name) => {
                 self.require_block("ROLLBACK TO SAVEPOINT")?;
                 let at = self.savepoint(name)?;
                 self.savepoints.truncate(at + 1);
+                self.close_portals_below(at);
                 self.context.roll_back_to(self.savepoints[at].1.clone()).await;
                 self.block = Block::Open;
                 "ROLLBACK"
@@ -716,6 +756,27 @@ impl Session {
                 self.close_portals();
                 self.reset_all(&mut output.out);
                 "DISCARD ALL"
+            }
+            Command::Declare { cursor, is_binary, query } => {
+                let of = &text[*query..];
+                let declared = self.declare(cursor, *is_binary, of, watch, input, output).await;
+                declared.map_err(|stop| placed(stop, text, *query))?;
+                "DECLARE CURSOR"
+            }
+            Command::Fetch { cursor, count, passes: false } => {
+                return self.fetch(cursor, *count, formats);
+            }
+            Command::Fetch { cursor, count, passes: true } => {
+                let passed = self.pass(cursor, *count, watch, input).await?;
+                return Ok(State::Done(format!("MOVE {passed}")));
+            }
+            Command::Close(Some(cursor)) => {
+                self.close(cursor)?;
+                "CLOSE CURSOR"
+            }
+            Command::Close(None) => {
+                self.close_portals();
+                "CLOSE CURSOR ALL"
             }
             Command::Nothing(tag) => tag,
         };
@@ -822,7 +883,7 @@ impl Session {
             (_, false) => Ok(()),
             (true, true) => {
                 let context = self.context.clone();
-                let commit = async { Ok(context.sql("COMMIT").await.map(drop)?) };
+                let commit = async { Ok(context.sql("COMMIT").boxed().await.map(drop)?) };
                 watch.guard(input, commit).await
             }
             (false, true) => {
@@ -912,6 +973,13 @@ impl Session {
         self.kept_bytes -= bytes;
     }
 
+    /// Closes what began after the savepoint at `at`.
+    fn close_portals_below(&mut self, at: usize) {
+        let closed = self.portals.extract_if(|_, portal| portal.depth > at);
+        let bytes: usize = closed.map(|(_, portal)| portal.text.len()).sum();
+        self.kept_bytes -= bytes;
+    }
+
     fn statement(&self, name: &str) -> std::result::Result<Arc<Prepared>, PgError> {
         let found = self.statements.get(name).cloned();
         found.ok_or_else(|| {
@@ -959,7 +1027,9 @@ impl Session {
         };
         self.keep(text.len(), self.portals.len())?;
         let formats = Formats::new(results)?;
-        self.portals.insert(name, Portal { prepared, text, formats, state: State::Bound });
+        let depth = self.savepoints.len();
+        let portal = Portal { prepared, text, formats, state: State::Bound, depth };
+        self.portals.insert(name, portal);
         Ok(())
     }
 
@@ -1014,7 +1084,10 @@ impl Session {
             })
             .collect();
         let described = Arc::new(Described { types, schema: description.schema, is_told });
-        *prepared.described.lock().expect("never poisoned") = Some(described.clone());
+        // Cursors and prepared statements of one name may be others the next time.
+        if !matches!(prepared.route, Route::Command(_)) {
+            *prepared.described.lock().expect("never poisoned") = Some(described.clone());
+        }
         Ok(described)
     }
 
@@ -1034,14 +1107,25 @@ impl Session {
         match &prepared.route {
             Route::Command(Command::Show(name)) => Ok(of(&[name.as_str()])),
             Route::Command(Command::ShowAll) => Ok(of(&["name", "setting"])),
+            Route::Command(Command::Fetch { cursor, passes: false, .. }) => {
+                let schema = Some(self.cursor(cursor)?.schema().clone());
+                Ok(Description { schema, parameters: HashMap::new() })
+            }
+            Route::Command(Command::Declare { query, .. }) => {
+                let text = &text[*query..];
+                let query = cursors::of_query(text)?;
+                let described = Box::pin(self.description(&query, text, watch, input)).await?;
+                Ok(Description { schema: None, ..described })
+            }
             Route::Command(_) | Route::Empty => {
                 Ok(Description { schema: None, parameters: HashMap::new() })
             }
             Route::Catalog => {
+                let cursors = self.cursor_rows();
                 let catalog = self.catalog()?;
                 let describe = async {
-                    let query = catalog.prepare(&context, text).await?;
-                    Ok(context.description_of_query(query).await?)
+                    let query = catalog.prepare(&context, text, cursors).await?;
+                    Ok(context.description_of_query(query).boxed().await?)
                 };
                 watch.guard(input, polled_aside(prepared.is_slow, describe)).await
             }
@@ -1050,7 +1134,7 @@ impl Session {
                 let asks = statement.is_question();
                 let describe = async {
                     let origin = statement.origin().clone();
-                    let described = context.description(statement).await;
+                    let described = context.description(statement).boxed().await;
                     described.map_err(|error| Stop::from(located(origin.locate(error), text)))
                 };
                 let described = watch.guard(input, polled_aside(prepared.is_slow, describe)).await;
@@ -1102,20 +1186,12 @@ impl Session {
         input: &mut Input<S>,
         output: &mut Output<S>,
     ) -> Result<()> {
-        if matches!(portal.state, State::Bound) {
-            let asks = match &portal.prepared.route {
-                Route::Catalog | Route::Command(Command::Show(_) | Command::ShowAll) => true,
-                // Whatever it selects; that is told without parsing it twice.
-                Route::Pond if portal.prepared.tag == "SELECT" => true,
-                Route::Pond => parsed(&portal.text)?.is_question(),
-                Route::Command(_) | Route::Empty => false,
-            };
-            if asks {
-                self.start_portal(portal, watch, input, output).await?;
-            }
+        if matches!(portal.state, State::Bound) && portal.prepared.asks(&portal.text)? {
+            self.start_portal(portal, watch, input, output).await?;
         }
         match &portal.state {
             State::Running(running) => output.out.columns(running.rows.columns()),
+            State::Cursor(cursor) => output.out.columns(&cursor.columns()),
             State::Bound | State::Done(_) => output.out.empty(b'n'),
         }
         Ok(())
@@ -1155,8 +1231,9 @@ impl Session {
         let bytes = portal.text.len();
         let ends =
             matches!(&portal.prepared.route, Route::Command(command) if command.ends_transaction());
-        let done = self.execute_portal(&mut portal, rows_max, watch, input, output).await;
-        match ends {
+        let done = self.execute_portal(name, &mut portal, rows_max, watch, input, output).await;
+        // A cursor may have taken its name.
+        match ends || self.portals.contains_key(name) {
             true => self.kept_bytes -= bytes,
             false => drop(self.portals.insert(name.to_owned(), portal)),
         }
@@ -1165,6 +1242,7 @@ impl Session {
 
     async fn execute_portal<S: AsyncRead + AsyncWrite>(
         &mut self,
+        name: &str,
         portal: &mut Portal,
         rows_max: usize,
         watch: &mut Watch,
@@ -1192,6 +1270,10 @@ impl Session {
                 portal.state = State::Done(format!("{again} 0"));
             }
             State::Done(tag) => output.out.complete(tag),
+            State::Cursor(_) => {
+                let message = format!("cursor '{name}' is read by FETCH");
+                return Err(PgError::new("55000", message).into());
+            }
             State::Bound => {}
         }
         Ok(())
@@ -1225,10 +1307,19 @@ async fn send_rows<S: AsyncRead + AsyncWrite>(
     }
 }
 
+/// Says where an error is in a text of which its own begins at the byte `begin`.
+fn placed(stop: Stop, text: &str, begin: usize) -> Stop {
+    match stop {
+        Stop::Failed(error) => Stop::Failed(error.placed(text, begin)),
+        Stop::Gone => Stop::Gone,
+    }
+}
+
 /// Returns what is said when all rows are out.
 fn complete_tag(running: &Running) -> String {
     match running.tag.as_str() {
         tag @ ("SHOW" | "EXPLAIN") => tag.to_owned(),
+        "FETCH" => format!("FETCH {}", running.sent),
         _ => format!("SELECT {}", running.sent),
     }
 }

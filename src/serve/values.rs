@@ -177,6 +177,16 @@ impl Formats {
         }
     }
 
+    /// Returns binary for all.
+    pub(super) fn binary() -> Self {
+        Self(vec![1])
+    }
+
+    /// Whether none was asked for.
+    pub(super) fn is_default(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether there is a code for each of `count` columns.
     pub(super) fn fit(&self, count: usize) -> bool {
         self.0.len() <= 1 || self.0.len() == count

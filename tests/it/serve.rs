@@ -248,6 +248,78 @@ async fn portals_give_rows_in_parts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn cursors_give_rows_in_parts() {
+    let server = Server::start(&["--write"]);
+    let client = server.client().await;
+    let declare =
+        "DECLARE c NO SCROLL CURSOR FOR SELECT n, name FROM '/sensors/a.series' ORDER BY n";
+    assert_eq!(code(&client.simple_query(declare).await.unwrap_err()), "25P01");
+    simple(&client, "BEGIN").await;
+    for (text, expected) in [
+        (declare, &["done 0"] as &[&str]),
+        ("FETCH 2 FROM c", &["1|n1", "2|n2", "done 2"]),
+        ("MOVE FORWARD 3 IN c", &["done 3"]),
+        ("FETCH NEXT c", &["6|NULL", "done 1"]),
+        ("MOVE 4993 FROM c; FETCH ALL c", &["done 4993", "5000|n5000", "done 1"]),
+        ("FETCH ALL IN c", &["done 0"]),
+        // Of Postgres's own tables, and without an end.
+        (
+            "DECLARE d CURSOR WITHOUT HOLD FOR SELECT nspname FROM pg_namespace ORDER BY 1",
+            &["done 0"],
+        ),
+        (
+            "DECLARE \"E\" CURSOR FOR SELECT x FROM generate_series(1, 10000000000) AS s (x)",
+            &["done 0"],
+        ),
+        ("FETCH 1 d; FETCH FORWARD 3 FROM \"E\"", &["/", "done 1", "1", "2", "3", "done 3"]),
+        ("SELECT name FROM pg_catalog.pg_cursors ORDER BY 1", &["E", "c", "d", "done 3"]),
+        ("CLOSE d", &["done 0"]),
+    ] {
+        assert_eq!(simple(&client, text).await, expected, "{text}");
+    }
+    // Those from after a savepoint end on the way back to it.
+    simple(&client, "SAVEPOINT a; DECLARE f CURSOR FOR SELECT 1").await;
+    assert_eq!(code(&client.simple_query("FETCH 1 FROM d").await.unwrap_err()), "34000");
+    assert_eq!(code(&client.simple_query("FETCH 1 FROM \"E\"").await.unwrap_err()), "25P02");
+    simple(&client, "ROLLBACK TO a").await;
+    assert_eq!(simple(&client, "FETCH 1 FROM \"E\"").await, ["4", "done 1"]);
+    assert_eq!(code(&client.simple_query("FETCH 1 FROM f").await.unwrap_err()), "34000");
+    simple(&client, "ROLLBACK").await;
+    assert_eq!(code(&client.simple_query("FETCH 1 FROM \"E\"").await.unwrap_err()), "34000");
+
+    // With values, and rows in binary; of the snapshot that was when it was declared.
+    let create = "CREATE TABLE '/t.table' AS SELECT n FROM generate_series(1, 100) AS s (n)";
+    simple(&client, create).await;
+    let query = "DECLARE c CURSOR FOR SELECT n FROM '/t.table' WHERE n > $1 ORDER BY n";
+    simple(&client, "BEGIN").await;
+    client.execute(query, &[&97i64]).await.unwrap();
+    simple(&client, "DELETE FROM '/t.table' WHERE n > 98").await;
+    let row = client.query_one("FETCH 1 FROM c", &[]).await.unwrap();
+    assert_eq!(row.get::<_, i64>(0), 98);
+    let rows = client.query("FETCH ALL FROM c", &[]).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.get(0)).collect::<Vec<i64>>(), [99, 100]);
+    for (text, expected) in [
+        ("DECLARE c CURSOR FOR SELECT 1", "42P03"),
+        ("DECLARE g SCROLL CURSOR FOR SELECT 1", "0A000"),
+        ("DECLARE g CURSOR WITH HOLD FOR SELECT 1", "0A000"),
+        ("DECLARE g CURSOR FOR DROP TABLE '/t.table'", "42601"),
+        ("DECLARE g CURSOR FOR SELECT wrong FROM '/t.table'", "42703"),
+        ("FETCH BACKWARD 1 FROM c", "55000"),
+    ] {
+        simple(&client, "SAVEPOINT s").await;
+        let error = client.simple_query(text).await.unwrap_err();
+        assert_eq!(code(&error), expected, "{text}: {error:?}");
+        simple(&client, "ROLLBACK TO s").await;
+    }
+    let many: Vec<String> =
+        (0..99).map(|number| format!("DECLARE m{number} CURSOR FOR SELECT 1;")).collect();
+    simple(&client, &many.concat()).await;
+    let error = client.simple_query("DECLARE m99 CURSOR FOR SELECT 1").await.unwrap_err();
+    assert_eq!(code(&error), "53200");
+    simple(&client, "COMMIT").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_protocol_of_statements_and_their_errors() {
     let server = Server::start(&[]);
     let client = server.client().await;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use datafusion::sql::sqlparser::tokenizer::Token;
 
+use super::copy::Copy;
 use super::errors::PgError;
 use crate::sql::Cut;
 
@@ -290,6 +291,7 @@ pub(super) enum Command {
     },
     /// All cursors, without a name.
     Close(Option<String>),
+    Copy(Copy),
     /// What needs nothing to be done, and is told as done by this name.
     Nothing(&'static str),
 }
@@ -345,6 +347,7 @@ impl Command {
                 _ => None,
             },
             "UNLISTEN" => Some(Self::Nothing("UNLISTEN")),
+            "COPY" => Copy::parse(cut)?.map(Self::Copy),
             "DECLARE" => Some(words.declare()?),
             "FETCH" => Some(words.fetch(false)?),
             "MOVE" => Some(words.fetch(true)?),

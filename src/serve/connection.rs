@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Empty, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -72,8 +72,8 @@ impl<S: AsyncRead> Input<S> {
         }
     }
 
-    /// Waits for a frame of at most `bytes_max`.
-    async fn frame(&mut self, bytes_max: usize) -> Result<(u8, Bytes)> {
+    /// Waits for a frame of at most `bytes_max`. A frame that is waited for in vain is not lost.
+    pub(super) async fn frame(&mut self, bytes_max: usize) -> Result<(u8, Bytes)> {
         loop {
             let taken = take_frame(&mut self.buffer, bytes_max);
             match taken.map_err(|wrong| PgError::fatal("08P01", wrong.0))? {
@@ -131,6 +131,22 @@ impl Watch {
         input: &mut Input<S>,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
+        self.guard_with(Some(input), work).await
+    }
+
+    /// The same for what reads the client's input itself.
+    pub(super) async fn guard_alone<T>(
+        &mut self,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        self.guard_with(None::<&mut Input<Empty>>, work).await
+    }
+
+    async fn guard_with<S: AsyncRead, T>(
+        &mut self,
+        input: Option<&mut Input<S>>,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         let interruptible = Interruptible::new();
         let mut work = std::pin::pin!(interruptible.run(work));
         let stop = tokio::select! {
@@ -145,9 +161,15 @@ impl Watch {
     }
 
     /// Waits for what interrupts the statement.
-    async fn interruption<S: AsyncRead>(&mut self, input: &mut Input<S>) -> Stop {
+    async fn interruption<S: AsyncRead>(&mut self, mut input: Option<&mut Input<S>>) -> Stop {
         loop {
-            let reads = input.buffer.len() < READ_AHEAD;
+            let reads = input.as_ref().is_some_and(|input| input.buffer.len() < READ_AHEAD);
+            let read = async {
+                match &mut input {
+                    Some(input) => input.read().await,
+                    None => Ok(()),
+                }
+            };
             tokio::select! {
                 biased;
                 () = self.cancelled.notified() => {
@@ -159,7 +181,7 @@ impl Watch {
                     return PgError::new("57014", message).into();
                 }
                 _ = self.ends.wait_for(|ends| *ends) => return server_ends(),
-                read = input.read(), if reads => if let Err(stop) = read {
+                read = read, if reads => if let Err(stop) = read {
                     return stop;
                 },
             }

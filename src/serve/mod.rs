@@ -13,7 +13,8 @@
 //! | `session` | statements: simple ones, prepared ones, portals, cursors, transactions |
 //! | `commands` | statements about the connection: settings, BEGIN |
 //! | `complexity` | what is too much to be planned |
-//! | `parameters`, `values` | values from and to the client |
+//! | `parameters`, `values`, `arrays` | values from and to the client |
+//! | `copy` | rows as lines: COPY |
 //! | `pg_catalog` | what tools ask of Postgres itself |
 //! | `rewrite` | how they ask it |
 //!
@@ -28,11 +29,13 @@
 //! The protocol is spoken here rather than through `datafusion-postgres`, whose handlers collect the rows
 //! of a portal and whose messages are read unchecked; its catalogs and rewriting of queries are used.
 //!
-//! `COPY … FROM STDIN` and notifications are left out.
+//! Notifications are left out.
 
+mod arrays;
 mod commands;
 mod complexity;
 mod connection;
+mod copy;
 mod errors;
 mod parameters;
 mod pg_catalog;

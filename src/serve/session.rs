@@ -14,6 +14,7 @@
 //! What a client was told of the columns of a prepared statement holds when it runs: values are cast
 //! to it, and where that does not go, the statement fails.
 
+mod copying;
 mod cursors;
 
 use std::collections::HashMap;
@@ -36,6 +37,7 @@ use self::cursors::Cursor;
 use super::commands::{Command, Modes, SERVER_VERSION, Settings};
 use super::complexity;
 use super::connection::{Input, Output, Stop, Watch};
+use super::copy::{Copy, Form};
 use super::errors::{PgError, position};
 use super::parameters::{self, Place, literal, null_of, places};
 use super::pg_catalog::{CursorRow, PgCatalog, is_asked};
@@ -173,6 +175,8 @@ enum State {
 struct Running {
     stream: SendableRecordBatchStream,
     rows: Rows,
+    /// How they are lines, if they are copied.
+    form: Option<Form>,
     /// What the columns are to be, if they were told to be something else.
     cast_to: Option<SchemaRef>,
     batch: Option<RecordBatch>,
@@ -208,14 +212,17 @@ impl Running {
         }
         let rows = Rows::new(shown, formats);
         let tag = tag.to_owned();
-        Ok(Self { rows, stream, cast_to, batch: None, at: 0, sent: 0, tag })
+        Ok(Self { rows, stream, form: None, cast_to, batch: None, at: 0, sent: 0, tag })
     }
 
     /// Puts rows, at most `rows_max` of them, until there are enough to send. Returns how many, and
     /// whether the batch is at its end.
     fn put(&mut self, rows_max: usize, out: &mut BytesMut) -> std::result::Result<usize, PgError> {
         let Some(batch) = &self.batch else { return Ok(0) };
-        let next = self.rows.put(batch, self.at, rows_max, out)?;
+        let next = match &self.form {
+            None => self.rows.put(batch, self.at, rows_max, out)?,
+            Some(form) => self.rows.put_lines(batch, self.at, form, out)?,
+        };
         let count = next - self.at;
         self.at = next;
         self.sent += count as u64;
@@ -777,6 +784,14 @@ impl Session {
             Command::Close(None) => {
                 self.close_portals();
                 "CLOSE CURSOR ALL"
+            }
+            Command::Copy(Copy::Out { query, form }) => {
+                let copied = self.copy_out(query, form, watch, input, output).await?;
+                return Ok(State::Done(copied));
+            }
+            Command::Copy(Copy::In { table, columns, form }) => {
+                let copied = self.copy_in(table, columns, form, watch, input, output).await?;
+                return Ok(State::Done(copied));
             }
             Command::Nothing(tag) => tag,
         };

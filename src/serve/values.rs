@@ -15,6 +15,7 @@ use datafusion::arrow::datatypes::{
 };
 use datafusion::arrow::util::display::FormatOptions;
 
+use super::copy::Form;
 use super::wire::{Column, set_length};
 use crate::error::{Error, Result};
 use crate::output::JsonColumn;
@@ -247,6 +248,61 @@ impl Rows {
         rows_max: usize,
         out: &mut BytesMut,
     ) -> Result<usize> {
+        let count = u16::try_from(self.types.len()).map_err(|_| {
+            Error::unsupported(format!("{} columns are too many", self.types.len()))
+        })?;
+        self.put_each(batch, from, rows_max, out, |writers, row, out| {
+            out.put_u8(b'D');
+            let begin = out.len();
+            out.put_i32(0);
+            out.put_u16(count);
+            for writer in writers {
+                writer.put(row, out)?;
+            }
+            set_length(out, begin, out.len() - begin);
+            Ok(())
+        })
+    }
+
+    /// Puts rows as lines of a copy; else as [`Rows::put`].
+    ///
+    /// # Errors
+    /// `Invalid` for a value that its type does not hold.
+    pub(super) fn put_lines(
+        &self,
+        batch: &RecordBatch,
+        from: usize,
+        form: &Form,
+        out: &mut BytesMut,
+    ) -> Result<usize> {
+        let mut value = BytesMut::new();
+        self.put_each(batch, from, usize::MAX, out, |writers, row, out| {
+            out.put_u8(b'd');
+            let begin = out.len();
+            out.put_i32(0);
+            for (at, writer) in writers.iter().enumerate() {
+                value.clear();
+                let is_null = writer.is_null(row);
+                if !is_null {
+                    (writer.put)(row, &mut value)?;
+                }
+                let value = (!is_null).then_some(&value[..]);
+                form.put_field(at, value, writers.len() == 1, out);
+            }
+            out.put_u8(b'\n');
+            set_length(out, begin, out.len() - begin);
+            Ok(())
+        })
+    }
+
+    fn put_each(
+        &self,
+        batch: &RecordBatch,
+        from: usize,
+        rows_max: usize,
+        out: &mut BytesMut,
+        mut put: impl FnMut(&[Writer<'_>], usize, &mut BytesMut) -> Result<()>,
+    ) -> Result<usize> {
         let slice = batch.slice(from, rows_max.min(batch.num_rows() - from));
         let arrays: Vec<ArrayRef> = slice
             .columns()
@@ -259,18 +315,9 @@ impl Rows {
             .zip(&self.types)
             .map(|(array, (of, is_binary))| Writer::new(array, *of, *is_binary))
             .collect::<Result<_>>()?;
-        let count = u16::try_from(writers.len())
-            .map_err(|_| Error::unsupported(format!("{} columns are too many", writers.len())))?;
         let mut row = 0;
         while row < slice.num_rows() && out.len() < SEND_BYTES {
-            out.put_u8(b'D');
-            let begin = out.len();
-            out.put_i32(0);
-            out.put_u16(count);
-            for writer in &writers {
-                writer.put(row, out)?;
-            }
-            set_length(out, begin, out.len() - begin);
+            put(&writers, row, out)?;
             row += 1;
         }
         Ok(from + row)

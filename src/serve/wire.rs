@@ -5,7 +5,7 @@
 //! the bytes are, the outcome is a request or a [`Violation`]; nothing here panics or allocates by a
 //! count that a client made up.
 //!
-//! Copying (`COPY … FROM STDIN`), function calls and replication are not spoken.
+//! Function calls and replication are not spoken.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -109,7 +109,7 @@ pub(super) enum Request {
     Flush,
     Sync,
     Terminate,
-    /// The rest of a copy that failed.
+    /// Of a copy that has ended already: others are read where they are copied.
     Copied,
 }
 
@@ -328,6 +328,16 @@ pub(super) trait Answers {
                 out.put_i32(-1);
                 out.put_i16(column.is_binary.into());
             }
+        });
+    }
+
+    /// Begins to copy lines: to the client (`H`), or from it (`G`).
+    fn copies(&mut self, kind: u8, columns: usize) {
+        self.message(kind, |out| {
+            out.put_u8(0);
+            let columns = u16::try_from(columns).unwrap_or(u16::MAX);
+            out.put_u16(columns);
+            (0..columns).for_each(|_| out.put_u16(0));
         });
     }
 

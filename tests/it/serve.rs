@@ -475,6 +475,218 @@ async fn files_of_the_machine_are_closed_to_clients() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rows_are_copied_to_the_client() {
+    let server = Server::start(&[]);
+    let client = server.client().await;
+    let copied = async |text: &str| {
+        let parts: Vec<_> = client.copy_out(text).await.unwrap().try_collect().await.unwrap();
+        String::from_utf8(parts.concat()).unwrap()
+    };
+    let of = "SELECT n, name, [n, NULL] AS l FROM '/sensors/few.table' ORDER BY n";
+    assert_eq!(
+        copied(&format!("COPY ({of}) TO STDOUT")).await,
+        "1\tn1\t{1,NULL}\n2\tn2\t{2,NULL}\n3\t\\N\t{3,NULL}\n"
+    );
+    assert_eq!(
+        copied(&format!("COPY ({of}) TO STDOUT CSV HEADER")).await,
+        "n,name,l\n1,n1,\"{1,NULL}\"\n2,n2,\"{2,NULL}\"\n3,,\"{3,NULL}\"\n"
+    );
+    let table = "COPY \"/sensors\".\"few.table\" (name) TO STDOUT \
+                 (FORMAT csv, DELIMITER ';', NULL '-', QUOTE '''')";
+    assert_eq!(copied(table).await, "n1\nn2\n-\n");
+    assert_eq!(copied("COPY '/sensors/a.series' TO STDOUT").await.lines().count(), 5000);
+    for (text, expected) in [
+        ("COPY (SELECT wrong) TO STDOUT", "42703"),
+        ("COPY (DROP TABLE '/sensors/a.series') TO STDOUT", "42601"),
+        ("COPY '/none.table' TO STDOUT", "42P01"),
+        ("COPY (SELECT 1) TO STDOUT (FORMAT binary)", "0A000"),
+        ("COPY (SELECT $1) TO STDOUT", "42P02"),
+    ] {
+        let error = client.simple_query(text).await.unwrap_err();
+        assert_eq!(code(&error), expected, "{text}: {error:?}");
+    }
+    // One that fails in the middle, and one that is cancelled.
+    let fails = "COPY (SELECT 10 / (x - 50000) FROM generate_series(1, 100000) AS s (x)) TO STDOUT";
+    let parts = client.copy_out(fails).await.unwrap();
+    let failed = parts.try_for_each(|_| async { Ok(()) }).await.unwrap_err();
+    assert_eq!(code(&failed), "22012");
+    let endless = "COPY (SELECT x FROM generate_series(1, 10000000000) AS s (x)) TO STDOUT";
+    let parts = client.copy_out(endless).await.unwrap();
+    let token = client.cancel_token();
+    let cancel = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        token.cancel_query(NoTls).await.unwrap();
+    };
+    let (failed, ()) = tokio::join!(parts.try_for_each(|_| async { Ok(()) }), cancel);
+    assert_eq!(code(&failed.unwrap_err()), "57014");
+    assert_eq!(simple(&client, "SELECT 1").await, ["1", "done 1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_copied_from_the_client() {
+    use futures::SinkExt;
+    let server = Server::start(&["--write"]);
+    let client = server.client().await;
+    let create = "CREATE TABLE '/t.table' (n BIGINT, name VARCHAR, at TIMESTAMP, l BIGINT[])";
+    simple(&client, create).await;
+    let begin = async |text: &str| client.copy_in::<_, bytes::Bytes>(text).await.map(Box::pin);
+    let copy = async |text: &str, parts: &[&'static str]| {
+        let mut sink = begin(text).await?;
+        for part in parts {
+            sink.send(bytes::Bytes::from_static(part.as_bytes())).await?;
+        }
+        sink.as_mut().finish().await
+    };
+    let all = "SELECT * FROM '/t.table' ORDER BY n";
+    let text = ["1\ta\\tb\t2026-01-31 12:00:00\t{1,NULL}\n2\t\\N\t", "\\N\t{}\n", "\\.\n"];
+    assert_eq!(copy("COPY '/t.table' FROM STDIN", &text).await.unwrap(), 2);
+    let csv = ["name,n\r\n\"x,\ny\",3\r\n", "\"\",4"];
+    assert_eq!(copy("COPY \"/t.table\" (name, n) FROM STDIN CSV HEADER", &csv).await.unwrap(), 2);
+    let expected = [
+        "1|a\tb|2026-01-31 12:00:00|{1,NULL}",
+        "2|NULL|NULL|{}",
+        "3|x,\ny|NULL|NULL",
+        "4||NULL|NULL",
+        "done 4",
+    ];
+    assert_eq!(simple(&client, all).await, expected);
+    // What is wrong leaves the table as it was.
+    for (text, parts, expected) in [
+        ("COPY '/t.table' FROM STDIN", &["5\ta\n"] as &[&str], "22P04"),
+        ("COPY '/t.table' (n) FROM STDIN", &["5\n", "x\n"], "22P02"),
+        ("COPY '/t.table' (n) FROM STDIN CSV", &["5\n\"6"], "22P04"),
+    ] {
+        let error = copy(text, parts).await.unwrap_err();
+        assert_eq!(code(&error), expected, "{text}: {error:?}");
+    }
+    for (text, expected) in [
+        ("COPY '/t.table' (wrong) FROM STDIN", "42703"),
+        ("COPY '/none.table' FROM STDIN", "42P01"),
+        ("COPY '/sensors/few.table' (n) FROM STDIN", "0A000"),
+    ] {
+        let error = client.simple_query(text).await.unwrap_err();
+        assert_eq!(code(&error), expected, "{text}: {error:?}");
+    }
+    // So does who gives it up, or cancels it.
+    let five = || bytes::Bytes::from_static(b"5\n");
+    let mut sink = begin("COPY '/t.table' (n) FROM STDIN").await.unwrap();
+    sink.send(five()).await.unwrap();
+    drop(sink);
+    let mut sink = begin("COPY '/t.table' (n) FROM STDIN").await.unwrap();
+    sink.send(five()).await.unwrap();
+    client.cancel_token().cancel_query(NoTls).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(code(&sink.as_mut().finish().await.unwrap_err()), "57014");
+    drop(sink);
+    assert_eq!(simple(&client, all).await, expected);
+    // And who hangs up, whatever was sent before.
+    for sent in ["5\n", "5\n\\.\n"] {
+        let mut stream = server.raw();
+        stream.write_all(&startup()).unwrap();
+        stream.write_all(&message(b'Q', b"COPY '/t.table' (n) FROM STDIN\0")).unwrap();
+        stream.write_all(&message(b'd', sent.as_bytes())).unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(simple(&client, all).await, expected);
+    // In a transaction it is a part of that.
+    simple(&client, "BEGIN").await;
+    assert_eq!(copy("COPY '/t.table' (n) FROM STDIN", &["5\n6\n"]).await.unwrap(), 2);
+    assert_eq!(simple(&client, "SELECT count(*) FROM '/t.table'").await, ["6", "done 1"]);
+    simple(&client, "ROLLBACK").await;
+    assert_eq!(simple(&client, all).await, expected);
+    // A series is sorted, whatever order rows come in; and many rows stream.
+    simple(&client, "CREATE TABLE '/s.series' (timestamp TIMESTAMP, n BIGINT)").await;
+    let mut sink = begin("COPY '/s.series' FROM STDIN CSV").await.unwrap();
+    for part in 0..200 {
+        let line = |n: i64| format!("2026-01-01 {:02}:{:02}:00,{n}\n", n % 24, n % 60);
+        let lines: String = (part * 1000..part * 1000 + 1000).map(line).collect();
+        sink.send(bytes::Bytes::from(lines)).await.unwrap();
+    }
+    assert_eq!(sink.as_mut().finish().await.unwrap(), 200_000);
+    let counted = "SELECT count(*), sum(n), min(timestamp) FROM '/s.series'";
+    assert_eq!(
+        simple(&client, counted).await,
+        ["200000|19999900000|2026-01-01 00:00:00", "done 1"]
+    );
+}
+
+/// Sends messages, and returns the types of the answers up to the last of so many ReadyForQuery, after
+/// the one for coming in, and what was told of errors.
+fn exchange(server: &Server, messages: &[Vec<u8>], ready: usize) -> (String, String) {
+    let mut stream = server.raw();
+    stream.write_all(&startup()).unwrap();
+    stream.write_all(&messages.concat()).unwrap();
+    let (mut kinds, mut errors) = (String::new(), String::new());
+    let mut seen = 0;
+    while seen <= ready {
+        let mut head = [0; 5];
+        stream.read_exact(&mut head).unwrap();
+        let mut body = vec![0; i32::from_be_bytes(head[1..].try_into().unwrap()) as usize - 4];
+        stream.read_exact(&mut body).unwrap();
+        if seen > 0 {
+            kinds.push(char::from(head[0]));
+        }
+        seen += usize::from(head[0] == b'Z');
+        if head[0] == b'E' {
+            errors.push_str(&String::from_utf8_lossy(&body).replace('\0', " "));
+        }
+    }
+    (kinds, errors)
+}
+
+#[test]
+fn the_protocol_of_copies() {
+    let server = Server::start(&["--write"]);
+    let created = message(b'Q', b"CREATE TABLE '/t.table' (n BIGINT)\0");
+    assert_eq!(exchange(&server, &[created], 1).0, "CZ");
+    let copy = || message(b'Q', b"COPY '/t.table' FROM STDIN\0");
+    let data = |text: &str| message(b'd', text.as_bytes());
+    let done = || message(b'c', b"");
+    let sync = || message(b'S', b"");
+    let extended = || {
+        [
+            message(b'P', b"\0COPY '/t.table' FROM STDIN\0\0\0"),
+            message(b'B', b"\0\0\0\0\0\0\0\0"),
+            message(b'D', b"P\0"),
+            message(b'E', b"\0\0\0\0\0"),
+            message(b'S', b""),
+        ]
+        .concat()
+    };
+    for (messages, ready, kinds, error) in [
+        (vec![copy(), data("1\n2"), sync(), done()], 1, "GCZ", ""),
+        (vec![copy(), data("1\n"), message(b'f', b"enough\0")], 1, "GEZ", "57014"),
+        // What is behind an error is passed over.
+        (vec![copy(), data("x\n"), data("1\n"), done(), sync()], 2, "GEZZ", "22P02"),
+        (vec![copy(), done()], 1, "GCZ", ""),
+        (vec![extended(), data("3\n"), done(), sync()], 1, "12nGCZ", ""),
+        (vec![extended(), data("x\n"), done(), sync()], 1, "12nGEZ", "22P02"),
+        (vec![copy(), data("7\n"), message(b'Q', b"SELECT 1\0")], 0, "", ""),
+        (vec![message(b'Q', b"COPY (SELECT 1) TO STDOUT; SELECT 2\0")], 1, "HdcCTDCZ", ""),
+        (
+            vec![message(b'Q', b"COPY '/t.table' FROM STDIN; SELECT 2\0"), data("4"), done()],
+            1,
+            "GCTDCZ",
+            "",
+        ),
+    ] {
+        let (found, said) = exchange(&server, &messages, ready);
+        assert_eq!(found, kinds, "{said}");
+        assert!(said.contains(error), "{said}");
+    }
+    let counted = "SELECT count(*), sum(n) FROM '/t.table'";
+    let counted = run(server.dir.path(), &["sql", "--format", "csv", counted]);
+    assert!(stdout(&counted).contains("\n4,10"), "{}", stdout(&counted));
+    // Where nothing is written, nothing is asked for.
+    let server = Server::start(&[]);
+    let copy = message(b'Q', b"COPY '/sensors/a.series' FROM STDIN\0");
+    let (kinds, said) = exchange(&server, &[copy], 1);
+    assert_eq!(kinds, "EZ");
+    assert!(said.contains("25006") && said.contains("serve --write"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_statement_is_cancelled_at_once() {
     let server = Server::start(&[]);
     let client = server.client().await;
@@ -1660,26 +1872,51 @@ async fn no_session_leaves_the_memory_of_all() {
     }
 }
 
+fn has_psql() -> bool {
+    Command::new("psql").arg("--version").stdout(Stdio::null()).status().is_ok()
+}
+
+/// Runs commands in psql, which is quiet: else it tells of nothing found as of an error.
+fn psql(server: &Server, commands: &[&str]) -> String {
+    let port = server.address.port().to_string();
+    let mut command = Command::new("psql");
+    command.args(["-X", "-q", "-h", "127.0.0.1", "-p", &port, "-U", "ann", "-At", "pond"]);
+    for each in commands {
+        command.args(["-c", each]);
+    }
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{commands:?}: {}", stderr(&output));
+    assert_eq!(stderr(&output), "", "{commands:?}");
+    stdout(&output)
+}
+
+/// Where psql is installed, it is tried.
+#[test]
+fn psql_copies_files() {
+    if !has_psql() {
+        return;
+    }
+    let server = Server::start(&["--write"]);
+    let file = |name: &str| server.dir.path().join(name).to_str().unwrap().to_owned();
+    let (out, back) = (file("rows.csv"), file("rows.txt"));
+    let to = format!("\\copy (SELECT n, name FROM '/sensors/few.table') TO '{out}' CSV HEADER");
+    psql(&server, &[&to, "CREATE TABLE '/t.table' (n BIGINT, name VARCHAR)"]);
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), "n,name\n1,n1\n2,n2\n3,\n");
+    let from = format!("\\copy '/t.table' (n, name) FROM '{out}' CSV HEADER");
+    psql(&server, &[&from, &format!("\\copy \"/t.table\" TO '{back}'")]);
+    assert_eq!(std::fs::read_to_string(&back).unwrap(), "1\tn1\n2\tn2\n3\t\\N\n");
+    psql(&server, &[&format!("\\copy \"/t.table\" FROM '{back}'")]);
+    assert_eq!(psql(&server, &["SELECT count(*) FROM '/t.table'"]), "6\n");
+}
+
 /// Where psql is installed, it is tried.
 #[test]
 fn psql_describes_the_pond() {
-    if Command::new("psql").arg("--version").stdout(Stdio::null()).status().is_err() {
+    if !has_psql() {
         return;
     }
     let server = Server::start(&[]);
-    let port = server.address.port().to_string();
-    let psql = |commands: &[&str]| {
-        let mut command = Command::new("psql");
-        // Quiet, or it tells of nothing found as of an error.
-        command.args(["-X", "-q", "-h", "127.0.0.1", "-p", &port, "-U", "ann", "-At", "pond"]);
-        for each in commands {
-            command.args(["-c", each]);
-        }
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{commands:?}: {}", stderr(&output));
-        assert_eq!(stderr(&output), "", "{commands:?}");
-        stdout(&output)
-    };
+    let psql = |commands: &[&str]| psql(&server, commands);
     assert_eq!(psql(&["SELECT 1", "SELECT 'a' AS b"]), "1\na\n");
     let tables = "/sensors|a.series|table|ann\n";
     assert_eq!(psql(&["\\dt"]), tables);

@@ -71,7 +71,9 @@ impl PondContext {
             Body::Engine(mut statement, past) => {
                 self.name_past(&mut statement, &past).await?;
                 if write_syntax::of_statement(&mut statement, &self.directory())?.is_some() {
-                    return Ok(Description::without_rows());
+                    // Its plan tells the types of parameters by the columns that they go to.
+                    let described = self.description_of(*statement).await?;
+                    return Ok(Description { schema: None, ..described });
                 }
                 self.description_of(*statement).await
             }

@@ -13,7 +13,7 @@
 //! | `session` | statements: simple ones, prepared ones, portals, cursors, transactions |
 //! | `commands` | statements about the connection: settings, BEGIN |
 //! | `complexity` | what is too much to be planned |
-//! | `parameters`, `values`, `arrays` | values from and to the client |
+//! | `parameters`, `values`, `arrays`, `type_names` | values from and to the client |
 //! | `copy` | rows as lines: COPY |
 //! | `pg_catalog` | what tools ask of Postgres itself |
 //! | `rewrite` | how they ask it |
@@ -42,6 +42,7 @@ mod pg_catalog;
 mod rewrite;
 mod scram;
 mod session;
+mod type_names;
 mod values;
 mod wire;
 

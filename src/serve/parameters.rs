@@ -2,15 +2,21 @@
 //!
 //! They come in text or in binary, of types that the client declares or that follow from the
 //! statement, and take the place of their parameter in its text, each as one literal in parentheses
-//! or quotes. A text is quoted whatever it holds, so no value is ever read as SQL.
+//! or quotes. A text is quoted whatever it holds, so no value is ever read as SQL. An array becomes a list
+//! of such literals.
+//!
+//! The engine does not tell what `$1` is in `n = ANY ($1)`. There it is asked what `$1` is in `n = ($1)`,
+//! and the parameter is an array of that.
 
 use std::ops::Range;
 
 use bytes::{Buf, Bytes};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
+use super::arrays::{self, ELEMENTS_MAX, Element};
 use super::errors::PgError;
-use super::values::Scalar;
+use super::type_names;
+use super::values::{PgType, Scalar};
 use crate::sql::Cut;
 
 type Result<T> = std::result::Result<T, PgError>;
@@ -26,17 +32,48 @@ const PARAMETERS_MAX: usize = u16::MAX as usize;
 pub(super) struct Place {
     pub number: usize,
     pub span: Range<usize>,
+    /// The bytes of `ANY ($1)`, if it is so.
+    pub quantified: Option<Range<usize>>,
+    /// The type of `$1::type[]`, if it is so.
+    pub array: Option<u32>,
+}
+
+impl Place {
+    fn new(number: usize, at: usize, cut: &Cut<'_>) -> Self {
+        let token = |at: usize| cut.tokens.get(at).map(|(token, _)| token);
+        let is_quantifier = at >= 3
+            && token(at - 1) == Some(&Token::LParen)
+            && token(at + 1) == Some(&Token::RParen)
+            && matches!(token(at - 2), Some(Token::Word(word)) if word.quote_style.is_none()
+                && ["ANY", "SOME", "ALL"].iter().any(|name| word.value.eq_ignore_ascii_case(name)))
+            && matches!(
+                token(at - 3),
+                Some(Token::Eq | Token::Neq | Token::Lt | Token::LtEq | Token::Gt | Token::GtEq)
+            );
+        let quantified =
+            is_quantifier.then(|| cut.tokens[at - 2].1.start..cut.tokens[at + 1].1.end);
+        let array = match token(at + 1) {
+            Some(Token::DoubleColon) => {
+                let behind: Vec<&Token> =
+                    cut.tokens[at + 2..].iter().take(12).map(|(token, _)| token).collect();
+                let named = type_names::read(&behind).map(|(oid, _)| oid);
+                named.filter(|oid| matches!(PgType::of_oid(*oid), Some(PgType::Array(_))))
+            }
+            _ => None,
+        };
+        Self { number, span: cut.tokens[at].1.clone(), quantified, array }
+    }
 }
 
 /// Finds the parameters of a statement.
 pub(super) fn places(cut: &Cut<'_>) -> Result<Vec<Place>> {
     let mut places = Vec::new();
-    for (token, span) in &cut.tokens {
+    for (at, (token, _)) in cut.tokens.iter().enumerate() {
         let Token::Placeholder(text) = token else { continue };
         let name = text.trim_start_matches('$');
         match name.parse::<usize>() {
             Ok(number) if (1..=PARAMETERS_MAX).contains(&number) => {
-                places.push(Place { number, span: span.clone() });
+                places.push(Place::new(number, at, cut));
             }
             _ => {
                 return Err(PgError::new("42P02", format!("there is no parameter ${name}"))
@@ -67,7 +104,7 @@ pub(super) fn put(
     }
     let mut bound = String::with_capacity(bytes);
     let mut at = 0;
-    for Place { number, span } in places {
+    for Place { number, span, .. } in places {
         bound.push_str(&text[at..span.start]);
         bound.push_str(literal_of(*number).unwrap_or(&text[span.clone()]));
         at = span.end;
@@ -76,12 +113,41 @@ pub(super) fn put(
     Ok(bound)
 }
 
-/// Returns NULL of a type, which stands for values that are not known yet.
-pub(super) fn null_of(scalar: Scalar) -> String {
-    format!("CAST(NULL AS {})", sql_name(scalar))
+/// Returns a text that has the parameters of unknown types only, and those where their types show: NULL
+/// of its type stands for any other.
+///
+/// # Errors
+/// Those of [`put`].
+pub(super) fn put_types(
+    text: &str,
+    places: &[Place],
+    types: &[Option<PgType>],
+    bytes_max: usize,
+) -> Result<String> {
+    let shown: Vec<Place> = places
+        .iter()
+        .map(|place| match (types.get(place.number - 1), &place.quantified) {
+            (Some(None), Some(span)) => Place { span: span.clone(), ..place.clone() },
+            _ => place.clone(),
+        })
+        .collect();
+    let mut literals: Vec<Option<String>> =
+        types.iter().map(|of| of.map(|of| format!("CAST(NULL AS {})", sql_name(of)))).collect();
+    for place in places.iter().filter(|place| place.quantified.is_some()) {
+        let literal = &mut literals[place.number - 1];
+        literal.get_or_insert_with(|| format!("(${})", place.number));
+    }
+    put(text, &shown, &literals, bytes_max)
 }
 
-fn sql_name(scalar: Scalar) -> &'static str {
+fn sql_name(of: PgType) -> String {
+    match of {
+        PgType::Scalar(scalar) => scalar_name(scalar).to_owned(),
+        PgType::Array(scalar) => format!("{}[]", scalar_name(scalar)),
+    }
+}
+
+fn scalar_name(scalar: Scalar) -> &'static str {
     match scalar {
         Scalar::Bool => "BOOLEAN",
         Scalar::Bytea => "BYTEA",
@@ -111,23 +177,118 @@ pub(super) fn literal(
     value: Option<Bytes>,
     is_binary: bool,
 ) -> Result<String> {
-    let Some(scalar) = Scalar::of_oid(oid) else {
+    let Some(of) = PgType::of_oid(oid) else {
         return Err(PgError::new("0A000", format!("parameter ${number}: type {oid} is not taken"))
-            .with_hint("arrays and records are given as texts"));
+            .with_hint("records are given as texts"));
     };
     let Some(value) = value else { return Ok("NULL".to_owned()) };
-    let text = match is_binary {
-        true => from_binary(scalar, oid, value).ok_or_else(|| {
-            PgError::new("22P03", format!("parameter ${number} is no binary {scalar:?}"))
-        })?,
-        false => match std::str::from_utf8(&value) {
-            Ok(text) if !text.contains('\0') => text.to_owned(),
-            _ => return Err(PgError::new("22021", format!("parameter ${number} is no text"))),
-        },
+    let no_binary =
+        || PgError::new("22P03", format!("parameter ${number} is no binary {}", sql_name(of)));
+    let no_value = |text: &str| {
+        let shown: String = text.chars().take(100).collect();
+        PgError::new("22P02", format!("parameter ${number}: '{shown}' is no {}", sql_name(of)))
     };
-    of_text(scalar, &text).ok_or_else(|| {
-        PgError::new("22P02", format!("parameter ${number}: '{text}' is no {}", sql_name(scalar)))
-    })
+    let text_of = |value: &Bytes| match std::str::from_utf8(value) {
+        Ok(text) if !text.contains('\0') => Ok(text.to_owned()),
+        _ => Err(PgError::new("22021", format!("parameter ${number} is no text"))),
+    };
+    match of {
+        PgType::Scalar(scalar) => {
+            let text = match is_binary {
+                true => from_binary(scalar, oid, value).ok_or_else(no_binary)?,
+                false => text_of(&value)?,
+            };
+            of_text(scalar, &text).ok_or_else(|| no_value(&text))
+        }
+        PgType::Array(scalar) => {
+            let (elements, shown) = match is_binary {
+                true => (array_from_binary(scalar, value).ok_or_else(no_binary)?, String::new()),
+                false => {
+                    let text = text_of(&value)?;
+                    (arrays::parse(&text).ok_or_else(|| no_value(&text))?, text)
+                }
+            };
+            let mut literal = String::new();
+            let has_values =
+                put_list(&elements, scalar, &mut literal).ok_or_else(|| no_value(&shown))?;
+            Ok(match has_values {
+                true => literal,
+                // Nothing else tells its type.
+                false => format!("CAST({literal} AS {})", sql_name(of)),
+            })
+        }
+    }
+}
+
+/// Puts a list of literals; returns whether there is one that is not null.
+fn put_list(elements: &[Element], scalar: Scalar, out: &mut String) -> Option<bool> {
+    let mut has_values = false;
+    out.push('[');
+    for (at, element) in elements.iter().enumerate() {
+        if at > 0 {
+            out.push_str(", ");
+        }
+        match element {
+            Element::Null => out.push_str("NULL"),
+            Element::Text(text) => {
+                out.push_str(&of_text(scalar, text)?);
+                has_values = true;
+            }
+            Element::List(list) => has_values |= put_list(list, scalar, out)?,
+        }
+    }
+    out.push(']');
+    Some(has_values)
+}
+
+/// Reads an array in binary: its dimensions, the type of its elements, and they.
+fn array_from_binary(scalar: Scalar, mut value: Bytes) -> Option<Vec<Element>> {
+    let dimensions = usize::try_from(value.try_get_i32().ok()?).ok()?;
+    let _has_nulls = value.try_get_i32().ok()?;
+    let oid = value.try_get_u32().ok()?;
+    if dimensions > arrays::DEPTH_MAX || Scalar::of_oid(oid) != Some(scalar) {
+        return None;
+    }
+    let mut lengths = Vec::new();
+    for _ in 0..dimensions {
+        lengths.push(usize::try_from(value.try_get_i32().ok()?).ok()?);
+        let _begin = value.try_get_i32().ok()?;
+    }
+    let count = lengths.iter().try_fold(1usize, |count, length| count.checked_mul(*length))?;
+    // Each has a length of four bytes.
+    if count > ELEMENTS_MAX || (dimensions > 0 && count > value.len() / 4) {
+        return None;
+    }
+    let list = match lengths.as_slice() {
+        [] => Vec::new(),
+        lengths => list_from_binary(scalar, oid, lengths, &mut value)?,
+    };
+    value.is_empty().then_some(list)
+}
+
+fn list_from_binary(
+    scalar: Scalar,
+    oid: u32,
+    lengths: &[usize],
+    value: &mut Bytes,
+) -> Option<Vec<Element>> {
+    let (length, inner) = lengths.split_first()?;
+    let mut list = Vec::new();
+    for _ in 0..*length {
+        list.push(match inner {
+            [] => match value.try_get_i32().ok()? {
+                -1 => Element::Null,
+                bytes => {
+                    let element = value.split_to_checked(usize::try_from(bytes).ok()?)?;
+                    Element::Text(from_binary(scalar, oid, element)?)
+                }
+            },
+            // Lists of nothing are many.
+            [0, ..] => return None,
+            inner => Element::List(list_from_binary(scalar, oid, inner, value)?),
+        });
+    }
+    Some(list)
 }
 
 fn quoted(text: &str) -> String {
@@ -136,7 +297,7 @@ fn quoted(text: &str) -> String {
 
 /// Returns the literal of a value that is given as text.
 fn of_text(scalar: Scalar, text: &str) -> Option<String> {
-    let cast = |text: &str| format!("CAST({} AS {})", quoted(text), sql_name(scalar));
+    let cast = |text: &str| format!("CAST({} AS {})", quoted(text), scalar_name(scalar));
     let number = |text: &str| match text.starts_with('-') {
         true => format!("({text})"),
         false => text.to_owned(),
@@ -381,6 +542,64 @@ mod tests {
             assert_eq!(bound.ok().as_deref(), expected, "{text}");
         }
         assert_eq!(literal(1, 23, None, true).unwrap(), "NULL");
+    }
+
+    #[test]
+    fn an_array_is_a_list_of_literals() {
+        let text = |oid, text: &'static str| {
+            literal(1, oid, Some(Bytes::from_static(text.as_bytes())), false)
+        };
+        for (oid, array, expected) in [
+            (1016, "{1,-2,NULL}", Ok("[1, (-2), NULL]")),
+            (1009, "{\"it's\",b}", Ok("['it''s', 'b']")),
+            (1015, "{a}", Ok("['a']")),
+            (1007, "{}", Ok("CAST([] AS INT[])")),
+            (1182, "{NULL}", Ok("CAST([NULL] AS DATE[])")),
+            (1016, "{{1},{2}}", Ok("[[1], [2]]")),
+            (1016, "{1); DROP}", Err("22P02")),
+            (1016, "1", Err("22P02")),
+        ] {
+            let bound = text(oid, array);
+            assert_eq!(bound.as_deref().map_err(|error| error.code), expected, "{array}");
+        }
+        let binary = |parts: &[&[u8]]| {
+            literal(1, 1016, Some(Bytes::from(parts.concat())), true).map_err(|error| error.code)
+        };
+        let head = |dimensions: i32, lengths: &[i32]| {
+            let mut head = [dimensions, 0, 20].map(i32::to_be_bytes).concat();
+            lengths.iter().for_each(|it| head.extend([*it, 1].map(i32::to_be_bytes).concat()));
+            head
+        };
+        let one = [&8i32.to_be_bytes()[..], &1i64.to_be_bytes()].concat();
+        let null = (-1i32).to_be_bytes();
+        assert_eq!(binary(&[&head(1, &[2]), &one, &null]).unwrap(), "[1, NULL]");
+        assert_eq!(binary(&[&head(2, &[1, 2]), &one, &one]).unwrap(), "[[1, 1]]");
+        assert_eq!(binary(&[&head(0, &[])]).unwrap(), "CAST([] AS BIGINT[])");
+        for parts in [
+            &[&head(1, &[2])[..], &one] as &[&[u8]],
+            &[&head(1, &[i32::MAX])],
+            &[&head(1, &[-1])],
+            &[&head(2, &[50_000, 0])],
+            &[&head(7, &[1; 7]), &one],
+            &[&head(i32::MAX, &[])],
+            &[&[0; 11]],
+        ] {
+            assert_eq!(binary(parts), Err("22P03"), "{parts:?}");
+        }
+    }
+
+    #[test]
+    fn types_show_where_the_engine_tells_them() {
+        let cuts =
+            crate::sql::cut("SELECT a = ANY($1), b <> all ( $2 ), c > $3, ANY($4), $5::oid[]");
+        let places = places(&cuts[0]).unwrap();
+        let arrays: Vec<_> = places.iter().map(|place| place.array).collect();
+        assert_eq!(arrays, [None, None, None, None, Some(1028)]);
+        let types = [None, Some(PgType::Array(Scalar::Int8)), None, None, None];
+        assert_eq!(
+            put_types(cuts[0].text, &places, &types, 1000).unwrap(),
+            "SELECT a = ($1), b <> all ( CAST(NULL AS BIGINT[]) ), c > $3, ANY($4), $5::oid[]"
+        );
     }
 
     #[test]

@@ -22,6 +22,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::tokenizer::Token;
 use datafusion_pg_catalog::sql::rules::{
     AliasDuplicatedProjectionRewrite, CurrentUserVariableToSessionUserFunctionCall,
     FixArrayLiteral, PrependUnqualifiedPgTableName, ResolveUnqualifiedIdentifier,
@@ -30,6 +31,7 @@ use datafusion_pg_catalog::sql::rules::{
 };
 
 use super::errors::PgError;
+use crate::sql::cut;
 
 /// Tables of `pg_catalog` that a pond has no rows of.
 pub(super) const NEVER: &[&str] = &[
@@ -170,7 +172,7 @@ impl Rewriter {
     /// # Errors
     /// `42601` for what is none.
     pub(super) fn parse(&self, text: &str) -> Result<SqlStatement, PgError> {
-        let mut statements = Parser::parse_sql(&PostgreSqlDialect {}, text)
+        let mut statements = Parser::parse_sql(&PostgreSqlDialect {}, &without_type_tree(text))
             .map_err(|error| PgError::new("42601", error.to_string()))?;
         match (statements.pop(), statements.is_empty()) {
             (Some(SqlStatement::Query(query)), true) => Ok(self.rewrite(query)),
@@ -188,6 +190,37 @@ impl Rewriter {
         }
         statement
     }
+}
+
+/// Puts a question that the engine can answer in place of asyncpg's for types, which walks a tree of
+/// them. All types here are of Postgres, and all that is to be told are the elements of its arrays.
+fn without_type_tree(text: &str) -> String {
+    let [cut] = &cut(text)[..] else { return text.to_owned() };
+    let is = |at: usize, word: &str| {
+        matches!(cut.tokens.get(at), Some((Token::Word(found), _))
+            if found.value.eq_ignore_ascii_case(word))
+    };
+    if !(is(0, "with") && is(1, "recursive") && is(2, "typeinfo_tree")) {
+        return text.to_owned();
+    }
+    let asked = (0..cut.tokens.len()).find_map(|at| {
+        let is_asked = is(at, "any")
+            && matches!(cut.tokens.get(at + 1), Some((Token::LParen, _)))
+            && !is(at + 2, "tt");
+        let close = cut.tokens[at..].iter().position(|(token, _)| *token == Token::DoubleColon);
+        let close = close.filter(|_| is_asked).map(|close| at + close)?;
+        Some(&cut.text[cut.tokens[at + 2].1.start..cut.tokens[close].1.start])
+    });
+    let Some(asked) = asked else { return text.to_owned() };
+    format!(
+        "SELECT t.oid AS oid, 'pg_catalog' AS ns, t.typname AS name, t.typtype AS kind, \
+         CAST(NULL AS INT) AS basetype, t.typelem AS elemtype, ',' AS elemdelim, \
+         CAST(NULL AS INT) AS range_subtype, CAST(NULL AS VARCHAR[]) AS attrtypoids, \
+         CAST(NULL AS VARCHAR[]) AS attrnames, 0 AS depth, CAST(NULL AS VARCHAR) AS basetype_name, \
+         e.typname AS elemtype_name, CAST(NULL AS VARCHAR) AS range_subtype_name \
+         FROM pg_catalog.pg_type AS t LEFT JOIN pg_catalog.pg_type AS e ON e.oid = t.typelem \
+         WHERE t.oid = ANY(CAST({asked} AS INT[]))"
+    )
 }
 
 // ---------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ use super::complexity;
 use super::connection::{Input, Output, Stop, Watch};
 use super::copy::{Copy, Form};
 use super::errors::{PgError, position};
-use super::parameters::{self, Place, literal, null_of, places};
+use super::parameters::{self, Place, literal, places};
 use super::pg_catalog::{CursorRow, PgCatalog, is_asked};
 use super::values::{Formats, PgType, Rows, SEND_BYTES, Scalar};
 use super::wire::{Answers, Block, Named, Request};
@@ -131,6 +131,27 @@ impl Prepared {
     fn parameters(&self) -> usize {
         let used = self.places.iter().map(|place| place.number).max().unwrap_or(0);
         used.max(self.declared.len())
+    }
+
+    /// Returns the types of its parameters, as far as the client or the text says.
+    fn known_types(&self) -> impl Iterator<Item = Option<u32>> {
+        (0..self.parameters()).map(|at| {
+            let mut places = self.places.iter().filter(move |place| place.number == at + 1);
+            self.declared_type(at).or_else(|| places.find_map(|place| place.array))
+        })
+    }
+
+    fn declared_type(&self, at: usize) -> Option<u32> {
+        self.declared.get(at).copied().filter(|oid| !matches!(oid, 0 | 705))
+    }
+
+    /// Returns what stands for a parameter of which nothing else is known: a text, or texts.
+    fn text_type(&self, at: usize) -> PgType {
+        let is_array = |place: &Place| place.number == at + 1 && place.quantified.is_some();
+        match self.places.iter().any(is_array) {
+            true => PgType::Array(Scalar::Text),
+            false => PgType::Scalar(Scalar::Text),
+        }
     }
 
     /// Whether it is to be begun when its rows are described. Its text has its values.
@@ -1025,27 +1046,37 @@ impl Session {
             let message = format!("{given} values were given for {wanted} parameters");
             return Err(PgError::new("08P01", message).into());
         }
-        let text = match prepared.places.is_empty() {
-            true => prepared.text.clone(),
-            false => {
-                let types = self.types(&prepared, watch, input).await?;
-                let literals = values
-                    .into_iter()
-                    .enumerate()
-                    .map(|(at, value)| {
-                        let oid = types.get(at).copied().unwrap_or(0);
-                        literal(at + 1, oid, value, formats.is_binary(at)).map(Some)
-                    })
-                    .collect::<std::result::Result<Vec<_>, _>>()?;
-                parameters::put(&prepared.text, &prepared.places, &literals, KEPT_BYTES_MAX)?
-            }
-        };
+        let text = self.bound(&prepared, values, &formats, watch, input).await?;
         self.keep(text.len(), self.portals.len())?;
         let formats = Formats::new(results)?;
         let depth = self.savepoints.len();
         let portal = Portal { prepared, text, formats, state: State::Bound, depth };
         self.portals.insert(name, portal);
         Ok(())
+    }
+
+    /// Returns a statement's text with values, of which there is one for each parameter.
+    async fn bound<S: AsyncRead>(
+        &mut self,
+        prepared: &Prepared,
+        values: Vec<Option<Bytes>>,
+        formats: &Formats,
+        watch: &mut Watch,
+        input: &mut Input<S>,
+    ) -> Result<String> {
+        if prepared.places.is_empty() {
+            return Ok(prepared.text.clone());
+        }
+        let types = self.types(prepared, watch, input).await?;
+        let literals = values
+            .into_iter()
+            .enumerate()
+            .map(|(at, value)| {
+                let oid = types.get(at).copied().unwrap_or(0);
+                literal(at + 1, oid, value, formats.is_binary(at)).map(Some)
+            })
+            .collect::<std::result::Result<Vec<_>, _>>()?;
+        Ok(parameters::put(&prepared.text, &prepared.places, &literals, KEPT_BYTES_MAX)?)
     }
 
     /// Returns the types of a statement's parameters.
@@ -1055,17 +1086,17 @@ impl Session {
         watch: &mut Watch,
         input: &mut Input<S>,
     ) -> Result<Vec<u32>> {
-        let is_open = |at: usize| matches!(prepared.declared.get(at), None | Some(0 | 705));
-        if !(0..prepared.parameters()).any(is_open) {
-            return Ok(prepared.declared.clone());
+        let known: Vec<Option<u32>> = prepared.known_types().collect();
+        if let Some(all) = known.iter().copied().collect() {
+            return Ok(all);
         }
         match self.described(prepared, false, watch, input).await {
             Ok(described) => Ok(described.types.clone()),
             // What can be planned only with its values takes texts.
-            Err(Stop::Failed(error)) if !error.is_fatal && error.code != "57014" => Ok((0
-                ..prepared.parameters())
-                .map(|at| prepared.declared.get(at).copied().unwrap_or(0))
-                .collect()),
+            Err(Stop::Failed(error)) if !error.is_fatal && error.code != "57014" => {
+                let types = known.into_iter().enumerate();
+                Ok(types.map(|(at, oid)| oid.unwrap_or(prepared.text_type(at).oid())).collect())
+            }
             Err(stop) => Err(stop),
         }
     }
@@ -1083,19 +1114,21 @@ impl Session {
         {
             return Ok(known);
         }
-        let count = prepared.parameters();
-        let declared = |at: usize| prepared.declared.get(at).copied().filter(|oid| *oid != 0);
-        let nulls: Vec<Option<String>> = (0..count)
-            .map(|at| declared(at).filter(|oid| *oid != 705).and_then(Scalar::of_oid).map(null_of))
-            .collect();
-        let text = parameters::put(&prepared.text, &prepared.places, &nulls, KEPT_BYTES_MAX)?;
+        let known: Vec<Option<u32>> = prepared.known_types().collect();
+        let declared = (0..known.len()).map(|at| prepared.declared_type(at));
+        let shown: Vec<Option<PgType>> = declared.map(|oid| oid.and_then(PgType::of_oid)).collect();
+        let text = parameters::put_types(&prepared.text, &prepared.places, &shown, KEPT_BYTES_MAX)?;
         let description = self.description(prepared, &text, watch, input).await?;
-        let types = (0..count)
-            .map(|at| {
+        let types = known
+            .into_iter()
+            .enumerate()
+            .map(|(at, oid)| {
                 let inferred = description.parameters.get(&format!("${}", at + 1));
-                declared(at).filter(|oid| *oid != 705).unwrap_or_else(|| {
-                    inferred.map_or(PgType::Scalar(Scalar::Text), PgType::of_data).oid()
-                })
+                let of = match (inferred.map(PgType::of_data), prepared.text_type(at)) {
+                    (Some(PgType::Scalar(of)), PgType::Array(_)) => PgType::Array(of),
+                    (Some(of), _) | (None, of) => of,
+                };
+                oid.unwrap_or(of.oid())
             })
             .collect();
         let described = Arc::new(Described { types, schema: description.schema, is_told });

@@ -16,6 +16,7 @@ use datafusion::arrow::datatypes::{
 use datafusion::arrow::util::display::FormatOptions;
 
 use super::copy::Form;
+use super::type_names;
 use super::wire::{Column, set_length};
 use crate::error::{Error, Result};
 use crate::output::JsonColumn;
@@ -143,6 +144,23 @@ impl PgType {
             | DataType::Map(_, _)
             | DataType::Union(_, _) => Scalar::Json,
         })
+    }
+
+    /// Returns the type of the number `oid`, or what is written like it.
+    pub(super) fn of_oid(oid: u32) -> Option<Self> {
+        let of = |scalar: Option<Scalar>| scalar.map(Self::Array);
+        match Scalar::ALL.iter().find(|row| row.2 == oid) {
+            Some(row) => of(Some(row.0)),
+            None => match type_names::element_of(oid) {
+                Some(element) => of(Scalar::of_oid(element)),
+                None => Scalar::of_oid(oid).map(Self::Scalar),
+            },
+        }
+    }
+
+    /// Returns the number of the arrays of a type.
+    pub(super) fn array_of(oid: u32) -> Option<u32> {
+        Scalar::ALL.iter().find(|row| row.1 == oid).map(|row| row.2)
     }
 
     /// Returns the number of the type.

@@ -687,6 +687,61 @@ fn the_protocol_of_copies() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn arrays_come_and_go() {
+    let server = Server::start(&["--write"]);
+    let client = server.client().await;
+    let names = |types: &[tokio_postgres::types::Type]| {
+        types.iter().map(|of| of.name().to_owned()).collect::<Vec<_>>()
+    };
+    // Known from what they are compared with, in binary.
+    let of = "SELECT count(*) FROM '/sensors/a.series' WHERE n = ANY($1) AND name <> ALL ($2)";
+    let statement = client.prepare(of).await.unwrap();
+    assert_eq!(names(statement.params()), ["_int8", "_text"]);
+    for (numbers, texts, expected) in [
+        (vec![Some(1i64), Some(2), Some(4), None], vec!["n1", "it's, {\"\\}"], 2),
+        (vec![], vec!["n1"], 0),
+        (vec![Some(1)], vec![], 1),
+    ] {
+        let row = client.query_one(&statement, &[&numbers, &texts]).await.unwrap();
+        assert_eq!(row.get::<_, i64>(0), expected, "{numbers:?} {texts:?}");
+    }
+    let of = "SELECT $1::int[], $2::text[], $3::float8[], $4::timestamp[], $5::bool[]";
+    let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_769_860_800);
+    let (floats, times, flags) = (vec![1.5, -2.0], vec![at], vec![true, false]);
+    let (numbers, texts) = (vec![Some(1i32), None], vec!["a", "b \"c"]);
+    let row = client.query_one(of, &[&numbers, &texts, &floats, &times, &flags]).await.unwrap();
+    assert_eq!(row.get::<_, Vec<Option<i32>>>(0), numbers);
+    assert_eq!(row.get::<_, Vec<String>>(1), texts);
+    assert_eq!(row.get::<_, Vec<f64>>(2), floats);
+    assert_eq!(row.get::<_, Vec<SystemTime>>(3), times);
+    assert_eq!(row.get::<_, Vec<bool>>(4), flags);
+    let of =
+        "SELECT [DATE '2026-01-31', NULL], [1::smallint], [X'00ff'], [CAST(1.5 AS DECIMAL(5, 2))]";
+    assert_eq!(
+        simple(&client, of).await,
+        ["{2026-01-31,NULL}|{1}|{\"\\\\x00ff\"}|{1.50}", "done 1"]
+    );
+    let row = client.query_one(of, &[]).await.unwrap();
+    let types: Vec<&str> = row.columns().iter().map(|column| column.type_().name()).collect();
+    assert_eq!(types, ["_date", "_int2", "_bytea", "_numeric"]);
+    assert_eq!(row.get::<_, Vec<&[u8]>>(2), [[0, 255]]);
+    // Written, too.
+    simple(&client, "CREATE TABLE '/t.table' (n BIGINT, l BIGINT[])").await;
+    let insert = "INSERT INTO '/t.table' VALUES ($1, $2::bigint[])";
+    assert_eq!(client.execute(insert, &[&1i64, &vec![1i64, 2]]).await.unwrap(), 1);
+    assert_eq!(client.execute(insert, &[&2i64, &Vec::<i64>::new()]).await.unwrap(), 1);
+    let all = "SELECT * FROM '/t.table' ORDER BY n";
+    assert_eq!(simple(&client, all).await, ["1|{1,2}", "2|{}", "done 2"]);
+    // As drivers ask for the elements of a type that they do not know.
+    let asked = "WITH RECURSIVE typeinfo_tree(oid) AS (SELECT ti.oid FROM pg_type ti \
+                 WHERE ti.oid = any($1::oid[])) SELECT * FROM typeinfo_tree";
+    let statement = client.prepare(asked).await.unwrap();
+    assert_eq!(names(statement.params()), ["_oid"]);
+    let row = client.query_one(&statement, &[&vec![1016u32]]).await.unwrap();
+    assert_eq!((row.get::<_, &str>("name"), row.get::<_, u32>("elemtype")), ("_int8", 20));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_statement_is_cancelled_at_once() {
     let server = Server::start(&[]);
     let client = server.client().await;

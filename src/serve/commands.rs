@@ -11,6 +11,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::copy::Copy;
 use super::errors::PgError;
+use super::type_names;
 use crate::sql::Cut;
 
 type Result<T> = std::result::Result<T, PgError>;
@@ -291,6 +292,13 @@ pub(super) enum Command {
     },
     /// All cursors, without a name.
     Close(Option<String>),
+    /// Of the statement that begins at this byte of it, with the types of its parameters.
+    Prepare {
+        name: String,
+        types: Vec<u32>,
+        statement: usize,
+    },
+    Execute(String),
     Copy(Copy),
     /// What needs nothing to be done, and is told as done by this name.
     Nothing(&'static str),
@@ -349,6 +357,8 @@ impl Command {
             "UNLISTEN" => Some(Self::Nothing("UNLISTEN")),
             "COPY" => Copy::parse(cut)?.map(Self::Copy),
             "DECLARE" => Some(words.declare()?),
+            "PREPARE" => words.prepare()?,
+            "EXECUTE" => words.name().map(Self::Execute),
             "FETCH" => Some(words.fetch(false)?),
             "MOVE" => Some(words.fetch(true)?),
             "CLOSE" if words.joined() == "ALL" => Some(Self::Close(None)),
@@ -366,6 +376,40 @@ impl Command {
     pub(super) fn mends_transaction(&self) -> bool {
         self.ends_transaction() || matches!(self, Self::RollBackTo(_))
     }
+}
+
+/// Returns the values that an EXECUTE gives, as they are written.
+///
+/// # Errors
+/// `42601`.
+pub(super) fn arguments(text: &str) -> Result<Vec<&str>> {
+    let malformed = || {
+        PgError::new("42601", "syntax error: EXECUTE takes values in parentheses")
+            .with_hint("EXECUTE name (1, 'text')")
+    };
+    let cuts = crate::sql::cut(text);
+    let [cut] = cuts.as_slice() else { return Err(malformed()) };
+    let inner = match cut.tokens.get(2..) {
+        None | Some([]) => return Ok(Vec::new()),
+        Some([(Token::LParen, _), inner @ .., (Token::RParen, _)]) => inner,
+        Some(_) => return Err(malformed()),
+    };
+    let mut depth = 0usize;
+    let parts = inner.split(|(token, _)| {
+        match token {
+            Token::LParen | Token::LBracket => depth += 1,
+            Token::RParen | Token::RBracket => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth == 0 && *token == Token::Comma
+    });
+    parts
+        .map(|part| match part {
+            [first, .., last] => Ok(&cut.text[first.1.start..last.1.end]),
+            [one] => Ok(&cut.text[one.1.clone()]),
+            [] => Err(malformed()),
+        })
+        .collect()
 }
 
 /// The words of a statement, one after another.
@@ -489,6 +533,38 @@ impl Words<'_> {
         }
         let query = self.cut.tokens.get(self.at).ok_or_else(malformed)?.1.start;
         Ok(Command::Declare { cursor, is_binary, query })
+    }
+
+    /// Reads what follows PREPARE.
+    fn prepare(&mut self) -> Result<Option<Command>> {
+        let malformed = || {
+            PgError::new("42601", "syntax error: PREPARE names a statement")
+                .with_hint("PREPARE name (bigint, text) AS SELECT …")
+        };
+        let name = self.name().filter(|name| !name.is_empty()).ok_or_else(malformed)?;
+        let mut types = Vec::new();
+        if self.peek() == Some(&Token::LParen) {
+            while self.peek() != Some(&Token::RParen) {
+                self.at += 1;
+                let rest: Vec<&Token> =
+                    self.cut.tokens[self.at..].iter().take(12).map(|(token, _)| token).collect();
+                let (of, length) = type_names::read(&rest).ok_or_else(|| {
+                    let number = types.len() + 1;
+                    PgError::new("42704", format!("the type of parameter ${number} is not known"))
+                })?;
+                types.push(of);
+                self.at += length;
+                if !matches!(self.peek(), Some(Token::Comma | Token::RParen)) {
+                    return Err(malformed());
+                }
+            }
+            self.at += 1;
+        }
+        if !self.take("AS") {
+            return Err(malformed());
+        }
+        let statement = self.cut.tokens.get(self.at).ok_or_else(malformed)?.1.start;
+        Ok(Some(Command::Prepare { name, types, statement }))
     }
 
     /// Reads what follows FETCH, or MOVE.
@@ -651,6 +727,9 @@ mod tests {
         let declare = |cursor: &str, is_binary, query| {
             Some(Command::Declare { cursor: cursor.to_owned(), is_binary, query })
         };
+        let prepare = |types: &[u32], statement| {
+            Some(Command::Prepare { name: "q".into(), types: types.to_vec(), statement })
+        };
         let fetch = |count, passes| Some(Command::Fetch { cursor: "c".to_owned(), count, passes });
         for (text, expected) in [
             ("SET extra_float_digits = 3", set("extra_float_digits", "3")),
@@ -693,6 +772,9 @@ mod tests {
             ("MOVE FORWARD 5 FROM \"c\"", fetch(5, true)),
             ("CLOSE c", Some(Command::Close(Some("c".into())))),
             ("CLOSE ALL", Some(Command::Close(None))),
+            ("PREPARE Q AS SELECT $1", prepare(&[], 13)),
+            ("PREPARE q(int, varchar(3)[]) AS SELECT $1", prepare(&[23, 1015], 32)),
+            ("EXECUTE q(1, '2')", Some(Command::Execute("q".into()))),
         ] {
             assert_eq!(parse(text), expected, "{text}");
         }
@@ -705,9 +787,29 @@ mod tests {
             ("FETCH FORWARD -1 FROM c", "55000"),
             ("MOVE 0 IN c", "55000"),
             ("FETCH 5", "42601"),
+            ("PREPARE q (nothing) AS SELECT 1", "42704"),
+            ("PREPARE q (int AS SELECT 1", "42601"),
+            ("PREPARE q SELECT 1", "42601"),
         ] {
             let refused = Command::parse(&crate::sql::cut(text)[0]).unwrap_err();
             assert_eq!(refused.code, code, "{text}");
+        }
+    }
+
+    #[test]
+    fn values_of_execute_are_cut() {
+        for (text, expected) in [
+            ("EXECUTE q", &[] as &[&str]),
+            (
+                "EXECUTE q (1, f(2, 3), 'a,b' || 'c', [4, 5])",
+                &["1", "f(2, 3)", "'a,b' || 'c'", "[4, 5]"],
+            ),
+            ("EXECUTE \"q\"(-1)", &["-1"]),
+        ] {
+            assert_eq!(arguments(text).unwrap(), expected, "{text}");
+        }
+        for text in ["EXECUTE q ()", "EXECUTE q 1", "EXECUTE q (1", "EXECUTE q (1,)"] {
+            assert!(arguments(text).is_err(), "{text}");
         }
     }
 

@@ -16,6 +16,7 @@
 
 mod copying;
 mod cursors;
+mod prepared;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -104,10 +105,15 @@ impl Prepared {
             Route::Empty | Route::Command(_) => false,
             Route::Catalog | Route::Pond => complexity::check(cut)?,
         };
+        let places = match &route {
+            // They are of the statement that it prepares.
+            Route::Command(Command::Prepare { .. }) => Vec::new(),
+            _ => places(cut)?,
+        };
         Ok(Self {
             text: cut.text.to_owned(),
             route,
-            places: places(cut)?,
+            places,
             declared,
             tag: tag_of(cut),
             is_slow,
@@ -251,6 +257,12 @@ impl Running {
             self.batch = None;
         }
         Ok(count)
+    }
+
+    /// Returns the values of the next row, as texts.
+    fn row(&self) -> std::result::Result<Vec<Option<Bytes>>, PgError> {
+        let Some(batch) = &self.batch else { return Ok(Vec::new()) };
+        Ok(self.rows.texts(batch, self.at)?)
     }
 
     /// Takes the next rows; returns whether there are any.
@@ -763,11 +775,7 @@ impl Session {
                 "ROLLBACK"
             }
             Command::Deallocate(Some(name)) => {
-                if !self.statements.contains_key(name.as_str()) {
-                    // It may be one of PREPARE.
-                    let text = format!("DEALLOCATE \"{}\"", name.replace('"', "\"\""));
-                    self.run(&text, false, watch, input).await?;
-                }
+                self.statement(name)?;
                 self.forget_statement(name);
                 "DEALLOCATE"
             }
@@ -801,6 +809,16 @@ impl Session {
             Command::Close(Some(cursor)) => {
                 self.close(cursor)?;
                 "CLOSE CURSOR"
+            }
+            Command::Prepare { name, types, statement } => {
+                let prepared = self.prepare(name, types.clone(), &text[*statement..]);
+                prepared.map_err(|stop| placed(stop, text, *statement))?;
+                "PREPARE"
+            }
+            Command::Execute(name) => {
+                let (prepared, text) = self.executed(name, text, watch, input, output).await?;
+                let began = self.start(&prepared, &text, formats, None, watch, input, output);
+                return began.await.map_err(unplaced);
             }
             Command::Close(None) => {
                 self.close_portals();
@@ -1159,6 +1177,12 @@ impl Session {
                 let schema = Some(self.cursor(cursor)?.schema().clone());
                 Ok(Description { schema, parameters: HashMap::new() })
             }
+            Route::Command(Command::Execute(name)) => {
+                let prepared = self.statement(name)?;
+                let described = self.described(&prepared, false, watch, input);
+                let schema = Box::pin(described).await?.schema.clone();
+                Ok(Description { schema, parameters: HashMap::new() })
+            }
             Route::Command(Command::Declare { query, .. }) => {
                 let text = &text[*query..];
                 let query = cursors::of_query(text)?;
@@ -1234,8 +1258,18 @@ impl Session {
         input: &mut Input<S>,
         output: &mut Output<S>,
     ) -> Result<()> {
-        if matches!(portal.state, State::Bound) && portal.prepared.asks(&portal.text)? {
-            self.start_portal(portal, watch, input, output).await?;
+        if matches!(portal.state, State::Bound) {
+            let asks = match &portal.prepared.route {
+                Route::Command(Command::Execute(name)) => {
+                    let text = portal.text.as_str();
+                    let executed = self.executed(name, text, watch, input, output).await?;
+                    executed.0.asks(&executed.1)?
+                }
+                _ => portal.prepared.asks(&portal.text)?,
+            };
+            if asks {
+                self.start_portal(portal, watch, input, output).await?;
+            }
         }
         match &portal.state {
             State::Running(running) => output.out.columns(running.rows.columns()),
@@ -1359,6 +1393,14 @@ async fn send_rows<S: AsyncRead + AsyncWrite>(
 fn placed(stop: Stop, text: &str, begin: usize) -> Stop {
     match stop {
         Stop::Failed(error) => Stop::Failed(error.placed(text, begin)),
+        Stop::Gone => Stop::Gone,
+    }
+}
+
+/// The place of an error in a text that is not the client's is nothing to it.
+fn unplaced(stop: impl Into<Stop>) -> Stop {
+    match stop.into() {
+        Stop::Failed(error) => Stop::Failed(PgError { position: None, ..error }),
         Stop::Gone => Stop::Gone,
     }
 }

@@ -4,7 +4,7 @@
 //! that Postgres lacks become the next wider one it has (unsigned integers), or JSON (structs, maps,
 //! lists of lists). Times have microseconds there: finer ones are cut.
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use datafusion::arrow::array::{Array, ArrayAccessor, ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
@@ -311,6 +311,26 @@ impl Rows {
             set_length(out, begin, out.len() - begin);
             Ok(())
         })
+    }
+
+    /// Returns the values of a row, as they are put.
+    ///
+    /// # Errors
+    /// `Invalid` for a value that its type does not hold.
+    pub(super) fn texts(&self, batch: &RecordBatch, row: usize) -> Result<Vec<Option<Bytes>>> {
+        let mut values = Vec::new();
+        self.put_each(batch, row, 1, &mut BytesMut::new(), |writers, row, _| {
+            for writer in writers {
+                let mut value = BytesMut::new();
+                let is_null = writer.is_null(row);
+                if !is_null {
+                    (writer.put)(row, &mut value)?;
+                }
+                values.push((!is_null).then(|| value.freeze()));
+            }
+            Ok(())
+        })?;
+        Ok(values)
     }
 
     fn put_each(

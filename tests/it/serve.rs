@@ -742,6 +742,58 @@ async fn arrays_come_and_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn statements_are_prepared_in_sql() {
+    let server = Server::start(&["--write"]);
+    let client = server.client().await;
+    for (text, expected) in [
+        (
+            "PREPARE q (bigint, text) AS SELECT n, $2 FROM '/sensors/a.series' WHERE n = $1",
+            &["done 0"] as &[&str],
+        ),
+        ("EXECUTE q(2, 'it''s')", &["2|it's", "done 1"]),
+        ("EXECUTE q('3' , NULL)", &["3|NULL", "done 1"]),
+        ("EXECUTE Q(1 + 3, upper('a'))", &["4|A", "done 1"]),
+        ("PREPARE w AS INSERT INTO '/t.table' VALUES ($1), ($1 + 1)", &["done 0"]),
+        ("CREATE TABLE '/t.table' (a BIGINT)", &["done 0"]),
+        ("EXECUTE w(-5)", &["done 2"]),
+        ("BEGIN; EXECUTE w(1); ROLLBACK", &["done 0", "done 2", "done 0"]),
+        (
+            "PREPARE r AS SELECT count(*), min(a) FROM '/t.table'; EXECUTE r",
+            &["done 0", "2|-5", "done 1"],
+        ),
+        // It is run on what there is.
+        ("EXECUTE w(7); EXECUTE r", &["done 2", "4|-5", "done 1"]),
+        ("PREPARE c AS SELECT current_database(); EXECUTE c", &["done 0", "pond", "done 1"]),
+    ] {
+        assert_eq!(simple(&client, text).await, expected, "{text}");
+    }
+    let rows = client.query("EXECUTE q(5, 'x')", &[]).await.unwrap();
+    assert_eq!((rows[0].get::<_, i64>(0), rows[0].get::<_, &str>(1)), (5, "x"));
+    for (text, expected) in [
+        ("EXECUTE q(1)", "42601"),
+        ("EXECUTE q('x', '')", "22P02"),
+        ("EXECUTE q(n, '')", "42703"),
+        ("EXECUTE none", "26000"),
+        ("PREPARE q AS SELECT 1", "42P05"),
+        ("PREPARE b AS BEGIN", "42601"),
+        ("PREPARE b AS SELEC 1", "42601"),
+        ("DEALLOCATE none", "26000"),
+    ] {
+        let error = client.simple_query(text).await.unwrap_err();
+        assert_eq!(code(&error), expected, "{text}: {error:?}");
+    }
+    simple(&client, "DEALLOCATE PREPARE q").await;
+    assert_eq!(code(&client.simple_query("EXECUTE q(1, '')").await.unwrap_err()), "26000");
+    simple(&client, "DEALLOCATE ALL").await;
+    assert_eq!(code(&client.simple_query("EXECUTE r").await.unwrap_err()), "26000");
+    // Where only is read, it only reads.
+    let server = Server::start(&[]);
+    let client = server.client().await;
+    simple(&client, "PREPARE w AS DROP TABLE '/sensors/a.series'").await;
+    assert_eq!(code(&client.simple_query("EXECUTE w").await.unwrap_err()), "25006");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_statement_is_cancelled_at_once() {
     let server = Server::start(&[]);
     let client = server.client().await;

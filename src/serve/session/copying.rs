@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::cursors::of_query;
-use super::{Prepared, Result, Session, State, parsed, send_rows};
+use super::{Prepared, Result, Session, State, parsed, send_rows, unplaced};
 use crate::error::Error;
 use crate::serve::connection::{Input, Output, Stop, Watch};
 use crate::serve::copy::{Decoder, Form};
@@ -141,14 +141,6 @@ fn query_of(text: &str) -> std::result::Result<Prepared, PgError> {
 
 fn no_query() -> PgError {
     PgError::new("42601", "COPY: what is copied is no query").with_hint("COPY (SELECT …) TO STDOUT")
-}
-
-/// The place of an error in a text that is not the client's is nothing to it.
-fn unplaced(stop: impl Into<Stop>) -> Stop {
-    match stop.into() {
-        Stop::Failed(error) => Stop::Failed(PgError { position: None, ..error }),
-        Stop::Gone => Stop::Gone,
-    }
 }
 
 /// Reads what a client copies, and passes it on. Returns how many rows there were.

@@ -24,7 +24,7 @@ pub struct Output {
     /// What takes the change back, in the order in which it works, as long as no other transaction
     /// follows; nothing within an open transaction.
     pub undo: Vec<Undo>,
-    /// How many rows were added to a table or taken from it, if that is known.
+    /// How many rows were added to a table, changed in it or taken from it, if that is known.
     pub rows_written: Option<u64>,
 }
 

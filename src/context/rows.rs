@@ -5,9 +5,10 @@
 //! projection with a `CASE` for each changed column. Rows keep their order in both. A condition that
 //! is null for a row is not met: the row stays as it is.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::TreeNode;
@@ -43,14 +44,30 @@ pub(super) fn kept(deleted: &LogicalPlan) -> EngineResult<LogicalPlan> {
         .build()
 }
 
+/// The column behind those of a table that tells of each row whether it is changed.
+const CHANGED: &str = "__changed";
+
 /// Returns the plan of all rows, the changed ones among them, given that of the changed ones alone:
-/// a projection to all columns, over a filter, over the table.
-pub(super) fn updated(changed: &LogicalPlan) -> EngineResult<LogicalPlan> {
-    let LogicalPlan::Projection(projection) = changed else { return Ok(changed.clone()) };
-    let LogicalPlan::Filter(filter) = projection.input.as_ref() else {
-        return Ok(changed.clone());
+/// a projection to all columns, over a filter, over the table. With `marks`, a last column tells which
+/// are changed.
+pub(super) fn updated(changed: &LogicalPlan, marks: bool) -> EngineResult<LogicalPlan> {
+    let filtered = match changed {
+        LogicalPlan::Projection(projection) => match projection.input.as_ref() {
+            LogicalPlan::Filter(filter) => Some((projection, filter)),
+            _ => None,
+        },
+        _ => None,
+    };
+    let Some((projection, filter)) = filtered else {
+        if !marks {
+            return Ok(changed.clone());
+        }
+        let columns = (0..changed.schema().fields().len()).map(|at| column_of(changed, at));
+        let columns = columns.chain([lit(true).alias(CHANGED)]);
+        return LogicalPlanBuilder::from(changed.clone()).project(columns)?.build();
     };
     let condition = Condition::new(filter)?;
+    let mark = Expr::IsTrue(Box::new(condition.is_met.clone())).alias(CHANGED);
     let values = projection.expr.iter().enumerate().map(|(at, value)| {
         let name = filter.input.schema().field(at).name();
         let (before, after) = (column_of(&filter.input, at), value.clone().unalias());
@@ -59,7 +76,8 @@ pub(super) fn updated(changed: &LogicalPlan) -> EngineResult<LogicalPlan> {
         }
         Ok(when(condition.is_met.clone(), after).otherwise(before)?.alias(name))
     });
-    let values = values.collect::<EngineResult<Vec<_>>>()?;
+    let mut values = values.collect::<EngineResult<Vec<_>>>()?;
+    values.extend(marks.then_some(mark));
     LogicalPlanBuilder::from(condition.table).project(values)?.build()
 }
 
@@ -123,21 +141,29 @@ pub(super) fn file_schema(rows: &Schema) -> Result<SchemaRef> {
     Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
 }
 
-/// Streams the rows of plans, one plan after the other, as columns `schema`.
+/// Streams the rows of plans, one plan after the other, as columns `schema`. A column behind those marks
+/// rows: with the stream comes how many are.
 pub(super) fn stream(
     plans: Vec<Arc<dyn ExecutionPlan>>,
     schema: &SchemaRef,
     context: &Arc<TaskContext>,
-) -> Result<SendableRecordBatchStream> {
+) -> Result<(SendableRecordBatchStream, Arc<AtomicU64>)> {
     let streams = plans
         .into_iter()
         .map(|plan| execute_stream(plan, context.clone()))
         .collect::<EngineResult<Vec<_>>>()?;
     let columns = schema.clone();
-    let rows = futures::stream::iter(streams)
-        .flatten()
-        .map(move |batch| Ok(RecordBatch::try_new(columns.clone(), batch?.columns().to_vec())?));
-    Ok(Box::pin(RecordBatchStreamAdapter::new(schema.clone(), rows)))
+    let marked = Arc::new(AtomicU64::new(0));
+    let marks = marked.clone();
+    let rows = futures::stream::iter(streams).flatten().map(move |batch| {
+        let batch = batch?;
+        let (values, rest) = batch.columns().split_at(columns.fields().len());
+        for mark in rest.iter().filter_map(|column| column.as_boolean_opt()) {
+            marks.fetch_add(mark.true_count() as u64, Ordering::Relaxed);
+        }
+        Ok(RecordBatch::try_new(columns.clone(), values.to_vec())?)
+    });
+    Ok((Box::pin(RecordBatchStreamAdapter::new(schema.clone(), rows)), marked))
 }
 
 /// Whether a plan yields its rows in the order of `column`.

@@ -167,8 +167,9 @@ fn no_format(path: &PondPath) -> Error {
 }
 
 impl Target {
-    /// Returns the rows to write, given the engine's plan of the statement.
-    fn rows(&self, plan: &LogicalPlan) -> EngineResult<Vec<Part>> {
+    /// Returns the rows to write, given the engine's plan of the statement. With `marks`, those of an UPDATE
+    /// have a column more ([`rows::updated`]).
+    fn rows(&self, plan: &LogicalPlan, marks: bool) -> EngineResult<Vec<Part>> {
         let written = |plan: &LogicalPlan| Part { plan: plan.clone(), is_ordered: false };
         let ordered = |plan| Part { plan, is_ordered: true };
         Ok(match plan {
@@ -180,7 +181,7 @@ impl Target {
                     vec![ordered(all_rows(dml)?), written(&dml.input)]
                 }
                 WriteOp::Delete => vec![ordered(rows::kept(&dml.input)?)],
-                WriteOp::Update => vec![ordered(rows::updated(&dml.input)?)],
+                WriteOp::Update => vec![ordered(rows::updated(&dml.input, marks)?)],
                 WriteOp::Truncate => {
                     let none = LogicalPlanBuilder::from(all_rows(dml)?).filter(lit(false))?;
                     vec![ordered(none.build()?)]
@@ -231,7 +232,7 @@ impl Writing {
         host_files: bool,
     ) -> EngineResult<Vec<Arc<dyn ExecutionPlan>>> {
         let mut plans = Vec::new();
-        for part in self.target.rows(plan)? {
+        for part in self.target.rows(plan, true)? {
             // Rows set nothing.
             check_plan(&part.plan, binding, state, host_files, true)?;
             let session = part.session(state);
@@ -251,7 +252,7 @@ impl Writing {
         explain: Explain,
         state: &SessionState,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
-        let part = self.target.rows(&explain.plan)?.pop().expect("there is one at least");
+        let part = self.target.rows(&explain.plan, false)?.pop().expect("there is one at least");
         let state = part.session(state);
         let plan = Arc::new(part.plan);
         let stringified_plans = vec![plan.to_stringified(PlanType::InitialLogicalPlan)];
@@ -259,7 +260,7 @@ impl Writing {
         state.create_physical_plan(&LogicalPlan::Explain(explain)).await
     }
 
-    /// Writes the rows of `plans`; returns how many were added or taken away, if that is known.
+    /// Writes the rows of `plans`; returns how many were added, changed or taken away, if that is known.
     async fn run(
         &self,
         edit: &mut Edit,
@@ -267,9 +268,12 @@ impl Writing {
         state: &SessionState,
     ) -> Result<(Change, Option<u64>)> {
         let Target { path, before, entry_type, mode } = &self.target;
-        let schema = rows::file_schema(&plans[0].schema())?;
+        let planned = plans[0].schema();
+        let updates = self.write.kind == WriteKind::Update;
+        let columns = planned.fields().len() - usize::from(updates);
+        let schema = rows::file_schema(&Schema::new(planned.fields()[..columns].to_vec()))?;
         if *entry_type == EntryType::FileData {
-            let rows = rows::stream(plans, &schema, &state.task_ctx())?;
+            let (rows, _) = rows::stream(plans, &schema, &state.task_ctx())?;
             let format = TableFormat::of_name(path.name()).expect("the target was checked");
             let (rows, written) = rows::counted(rows);
             let change = edit.write_bytes(path, *mode, copy::encode(rows, &format)?).await?;
@@ -280,7 +284,7 @@ impl Writing {
             (Some(column), [plan]) => rows::is_sorted(plan.as_ref(), column)?,
             _ => true,
         };
-        let mut rows = rows::stream(plans, &schema, &state.task_ctx())?;
+        let (mut rows, changed) = rows::stream(plans, &schema, &state.task_ctx())?;
         if let Some(column) = &temporal_column
             && !is_sorted
         {
@@ -298,10 +302,12 @@ impl Writing {
             (WriteMode::Replace, WriteKind::Delete | WriteKind::Insert { overwrite: false }) => {
                 rows_before.map(|before| before.abs_diff(written))
             }
-            (WriteMode::Replace, WriteKind::Update | WriteKind::Truncate) => None,
+            (WriteMode::Replace, WriteKind::Update) => Some(changed.load(Ordering::Relaxed)),
+            (WriteMode::Replace, WriteKind::Truncate) => None,
             _ => Some(written.unsigned_abs()),
         };
-        if *mode == WriteMode::Replace && rows_before == Some(written) {
+        let is_same = rows_before == Some(written) || updates && count == Some(0);
+        if *mode == WriteMode::Replace && is_same {
             return Ok((Change { status: "unchanged", ..change }, Some(0)));
         }
         Ok((change, count))

@@ -8,7 +8,8 @@
 //! of it that changes something, or at once for `REPEATABLE READ`: until then each statement reads
 //! the newest snapshot, as Postgres does by default, and kept answers serve. A statement that fails in a
 //! block leaves nothing but `ROLLBACK`, as clients of Postgres expect. Several statements in one text
-//! are committed one by one.
+//! are committed one by one. A statement outside of a block that meets another writer is run again, on
+//! what that has left: it read what was committed, as clients expect, and promised nothing else.
 //!
 //! # Types
 //! What a client was told of the columns of a prepared statement holds when it runs: values are cast
@@ -33,6 +34,7 @@ use futures::{FutureExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
+use tokio::time::sleep;
 
 use self::cursors::Cursor;
 use super::commands::{Command, Modes, SERVER_VERSION, Settings};
@@ -60,6 +62,11 @@ const KEPT_MAX: usize = 10_000;
 
 /// How many savepoints a transaction may have.
 const SAVEPOINTS_MAX: usize = 1_000;
+
+/// How often a statement that stands alone is run again after another changed what it changes at the
+/// same time, and after how long at first.
+const AGAIN_MAX: u32 = 10;
+const AGAIN_AFTER: Duration = Duration::from_millis(2);
 
 /// Where a statement goes.
 #[derive(Debug, Clone)]
@@ -599,13 +606,29 @@ impl Session {
                 self.begin_in_pond(watch, input).await?;
             }
         }
-        let execute = async {
-            let origin = statement.origin().clone();
-            // In boxes, or the types of all that waits for it are too deep for the compiler.
-            let done = context.execute(statement).boxed().await;
-            done.map_err(|error| Stop::from(located(origin.locate(error), text)))
+        // One that stands alone may go first or last, as it comes.
+        let stands_alone = self.block == Block::None && !asks;
+        let mut again = (0..if stands_alone { AGAIN_MAX } else { 0 }).map(|turn| {
+            AGAIN_AFTER * (turn + 1) * (1 + self.registered.process.unsigned_abs() % 4)
+        });
+        let output = loop {
+            let execute = async {
+                let origin = statement.origin().clone();
+                // In boxes, or the types of all that waits for it are too deep for the compiler.
+                let done = context.execute(statement.clone()).boxed().await;
+                done.map_err(|error| Stop::from(located(origin.locate(error), text)))
+            };
+            match (watch.guard(input, polled_aside(is_slow, execute)).await, again.next()) {
+                (Err(Stop::Failed(error)), Some(wait)) if error.code == "40001" => {
+                    let waits = async {
+                        sleep(wait).await;
+                        Ok(())
+                    };
+                    watch.guard(input, waits).await?;
+                }
+                (done, _) => break done?,
+            }
         };
-        let output = watch.guard(input, polled_aside(is_slow, execute)).await?;
         if output.kind != OutputKind::Rows {
             return Ok(Outcome::Changed(output.rows_written));
         }

@@ -794,6 +794,60 @@ async fn statements_are_prepared_in_sql() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn changes_tell_how_many_rows() {
+    let server = Server::start(&["--write"]);
+    let client = server.client().await;
+    simple(
+        &client,
+        "CREATE TABLE '/t.table' AS SELECT x, x % 10 AS y FROM generate_series(1, 100) AS s (x)",
+    )
+    .await;
+    for (text, expected) in [
+        ("UPDATE '/t.table' SET y = 20 WHERE x <= 7", 7),
+        ("UPDATE '/t.table' SET y = NULL WHERE x = 1000", 0),
+        ("UPDATE '/t.table' SET y = y", 100),
+        ("UPDATE '/t.table' SET y = 0 WHERE y IN (SELECT y FROM '/t.table' WHERE x = 1)", 7),
+        ("UPDATE '/t.table' SET y = NULL WHERE x > 98", 2),
+        // What is null is not met.
+        ("UPDATE '/t.table' SET x = x WHERE y < 100", 98),
+        ("DELETE FROM '/t.table' WHERE x > 90", 10),
+        ("DELETE FROM '/t.table' WHERE x > 90", 0),
+        ("INSERT INTO '/t.table' VALUES (1, 1), (2, 2)", 2),
+        ("INSERT INTO '/t.table' SELECT * FROM '/t.table' WHERE x > 80", 10),
+    ] {
+        assert_eq!(client.execute(text, &[]).await.unwrap(), expected, "{text}");
+        let done = simple(&client, &format!("BEGIN; {text}; ROLLBACK")).await;
+        assert_eq!(done.len(), 3, "{text}");
+    }
+    assert_eq!(simple(&client, "SELECT * FROM '/t.table' WHERE x = 3").await, ["3|0", "done 1"]);
+    assert_eq!(simple(&client, "SELECT count(*) FROM '/t.table'").await, ["102", "done 1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_of_one_table_follow_each_other() {
+    const CLIENTS: usize = 4;
+    const TURNS: usize = 5;
+    let server = Server::start(&["--write"]);
+    let client = server.client().await;
+    simple(&client, "CREATE TABLE '/t.table' AS SELECT CAST(0 AS BIGINT) AS n").await;
+    let mut writers = Vec::new();
+    for _ in 0..CLIENTS {
+        let writer = server.client().await;
+        writers.push(tokio::spawn(async move {
+            for _ in 0..TURNS {
+                let text = "UPDATE '/t.table' SET n = n + 1";
+                assert_eq!(writer.execute(text, &[]).await.unwrap(), 1);
+            }
+        }));
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let expected = (CLIENTS * TURNS).to_string();
+    assert_eq!(simple(&client, "SELECT n FROM '/t.table'").await, [expected.as_str(), "done 1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_statement_is_cancelled_at_once() {
     let server = Server::start(&[]);
     let client = server.client().await;

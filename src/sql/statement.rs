@@ -2,7 +2,7 @@
 
 use datafusion::sql::parser::Statement as EngineStatement;
 #[cfg(feature = "serve")]
-use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+use datafusion::sql::sqlparser::ast::{SetExpr, Statement as SqlStatement};
 use datafusion::sql::sqlparser::keywords::ALL_KEYWORDS;
 use serde_json::Value;
 
@@ -32,9 +32,13 @@ impl Statement {
     pub(crate) fn is_question(&self) -> bool {
         fn asks(statement: &EngineStatement) -> bool {
             match statement {
-                EngineStatement::Statement(statement) => {
-                    matches!(statement.as_ref(), SqlStatement::Query(_))
-                }
+                EngineStatement::Statement(statement) => match statement.as_ref() {
+                    // SELECT … INTO makes a table.
+                    SqlStatement::Query(query) => {
+                        !matches!(query.body.as_ref(), SetExpr::Select(select) if select.into.is_some())
+                    }
+                    _ => false,
+                },
                 EngineStatement::Explain(explain) => asks(&explain.statement),
                 _ => false,
             }

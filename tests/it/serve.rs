@@ -420,6 +420,11 @@ async fn transactions_are_those_of_the_pond() {
     simple(&other, "ROLLBACK").await;
     assert_eq!(simple(&other, count).await, ["3", "done 1"]);
 
+    // What SELECT makes is a part of one, too.
+    simple(&client, "BEGIN; SELECT 1 AS a INTO '/made.table'; ROLLBACK").await;
+    let error = client.simple_query("SELECT * FROM '/made.table'").await.unwrap_err();
+    assert_eq!(code(&error), "42P01", "{error:?}");
+
     // One whose client is gone leaves nothing.
     simple(&client, "BEGIN; DROP TABLE '/t.table'").await;
     drop(client);
@@ -498,6 +503,7 @@ async fn rows_are_copied_to_the_client() {
     for (text, expected) in [
         ("COPY (SELECT wrong) TO STDOUT", "42703"),
         ("COPY (DROP TABLE '/sensors/a.series') TO STDOUT", "42601"),
+        ("COPY (SELECT 1 AS a INTO '/x.table') TO STDOUT", "42601"),
         ("COPY '/none.table' TO STDOUT", "42P01"),
         ("COPY (SELECT 1) TO STDOUT (FORMAT binary)", "0A000"),
         ("COPY (SELECT $1) TO STDOUT", "42P02"),

@@ -177,19 +177,19 @@ impl Placing {
     }
 
     /// Returns the session that plans a query anew in fewer partitions, if `plan`, made in `state`, reads
-    /// too little for as many: Ballista puts small partitions together while a query runs, but not those
-    /// of a plan that it was sent.
+    /// too little for as many. Each is a task of its own, that hashes anew what is sent to all of them; what
+    /// Ballista's planner takes a partition to be worth, it can only put together while a query runs.
     pub(crate) fn narrower(
         &self,
         plan: &Arc<dyn ExecutionPlan>,
         state: &SessionState,
     ) -> Option<SessionState> {
-        let config = state.config().ballista_config();
-        if !config.coalesce_enabled() || state.config().target_partitions() != PARTITIONS {
+        if state.config().target_partitions() != PARTITIONS {
             return None;
         }
         let bytes = joins::largest_scan(plan);
-        let partitions = bytes.div_ceil(config.coalesce_target_partition_bytes().max(1) as u64);
+        let least = state.config().ballista_config().coalesce_target_partition_bytes();
+        let partitions = bytes.div_ceil(least.max(1) as u64);
         let partitions = usize::try_from(partitions).unwrap_or(PARTITIONS).max(2);
         if partitions >= PARTITIONS {
             return None;

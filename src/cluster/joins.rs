@@ -1,17 +1,21 @@
-//! Joins by hashing, where that fits into memory.
+//! Joins that a cluster carries out as they were planned.
 //!
-//! An executor holds the table of a partition whole and cannot go on on disk, where joins by merging
-//! can; those are slower, and are never cut down to sending a small table to everyone. Ballista's own
-//! planner decides while a query runs, but leaves plans that it was sent as they are. Here it is known how
-//! many rows each file has, and so about the most that a table can be made of. Each join is decided by
-//! itself: a table that may be too large to be sent, or that takes longer to be hashed by everyone than
-//! both sides to be cut, is cut into partitions, and if those may be too large, too, it is merged.
+//! A scheduler changes joins of a plan that it was sent. A small table that is to be hashed it sends to
+//! everyone, where that leaves the partitions of the rows as they are. But a table that the plan has sent
+//! to everyone it may cut, by its own idea of sizes and for some kinds of joins always: then the
+//! rows are in other partitions than what is above the join was planned for, and the answer is wrong. So
+//! in plans that are sent every table is cut, and what to send is left to the scheduler.
+//!
+//! An executor holds what is hashed of a partition whole and cannot go on on disk, where joins by merging
+//! can. Ballista's own planner decides between them while a query runs, but not for plans that it was
+//! sent. Here it is known how many rows each file has, and so about the most that a table can be made of:
+//! each join whose partitions may be too large is by merging.
 
 use std::sync::Arc;
 
 use ballista_core::config::BallistaConfig;
 use datafusion::arrow::compute::SortOptions;
-use datafusion::arrow::datatypes::Schema;
+use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::common::JoinType;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::config::ConfigOptions;
@@ -53,7 +57,7 @@ impl PhysicalOptimizerRule for FittingJoins {
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
         let ballista = options.extensions.get::<BallistaConfig>().cloned().unwrap_or_default();
         let limit = match ballista.hash_join_max_build_partition_bytes() {
-            0 => return Ok(plan),
+            0 => usize::MAX,
             limit => limit,
         };
         let partitions = options.execution.target_partitions.max(1);
@@ -74,25 +78,31 @@ impl PhysicalOptimizerRule for FittingJoins {
     }
 }
 
-/// Returns what to join by instead, if a partition of the table that is hashed may have more than about
-/// `limit` bytes.
+/// Returns what to join by instead, unless the tables are cut into partitions of at most about `limit`
+/// bytes already.
 fn fitted(
     join: &HashJoinExec,
     limit: usize,
     partitions: usize,
 ) -> EngineResult<Option<Arc<dyn ExecutionPlan>>> {
-    let bytes = bytes(join.left()).unwrap_or(usize::MAX);
-    let fits = match join.partition_mode() {
-        PartitionMode::Partitioned => bytes / partitions <= limit,
-        _ => bytes <= limit && is_worth_sending(join, partitions),
-    };
-    // Merging knows nothing of NOT IN with nulls.
-    if fits || join.null_aware {
+    // One process looks for nulls in all of the table: such a query does not travel.
+    if join.null_aware {
         return Ok(None);
     }
-    if bytes / partitions <= limit {
-        let parted = join.builder().with_partition_mode(PartitionMode::Partitioned).build()?;
-        return Ok(Some(Arc::new(parted)));
+    let fits = bytes(join.left()).unwrap_or(usize::MAX) / partitions <= limit;
+    let is_parted = *join.partition_mode() == PartitionMode::Partitioned;
+    if fits && is_parted {
+        return Ok(None);
+    }
+    let parted = || join.builder().with_partition_mode(PartitionMode::Partitioned).build();
+    if fits {
+        return Ok(Some(Arc::new(parted()?)));
+    }
+    let schema = join.left().schema();
+    for (key, _) in join.on() {
+        if !merges(&key.data_type(&schema)?) {
+            return Ok(Some(Arc::new(parted()?)));
+        }
     }
     let merging: Arc<dyn ExecutionPlan> = Arc::new(SortMergeJoinExec::try_new(
         join.left().clone(),
@@ -112,10 +122,13 @@ fn fitted(
     Ok(Some(Arc::new(ProjectionExec::try_new(columns.collect::<Vec<_>>(), merging.clone())?)))
 }
 
-/// Whether hashing the table once for each partition is less than moving the rows of both sides once.
-fn is_worth_sending(join: &HashJoinExec, partitions: usize) -> bool {
-    let (Some(hashed), Some(others)) = (rows(join.left()), rows(join.right())) else { return true };
-    hashed.saturating_mul(partitions) <= hashed.saturating_add(others)
+/// Whether rows can be merged by keys of a type.
+fn merges(key: &DataType) -> bool {
+    let is_interval = matches!(key, DataType::Interval(_));
+    key.is_numeric()
+        || key.is_string()
+        || key.is_temporal() && !is_interval
+        || matches!(key, DataType::Boolean | DataType::Binary | DataType::BinaryView)
 }
 
 /// Returns how many bytes the files of the largest scan of a plan have.

@@ -14,6 +14,7 @@ use datafusion::execution::{FunctionRegistry, TaskContext};
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
 use datafusion::prelude::SessionConfig;
 use datafusion_proto::bytes::{
@@ -62,6 +63,9 @@ impl Message {
     pub(super) fn of(plan: Arc<dyn ExecutionPlan>) -> EngineResult<Self> {
         let mut reads_files = false;
         let sent = plan.clone().transform_up(|node| {
+            if node.downcast_ref::<HashJoinExec>().is_some_and(|join| join.null_aware) {
+                return Err(Stays("NOT IN looks for nulls in one process".to_owned()).into());
+            }
             if !node.children().is_empty()
                 || node.is::<EmptyExec>()
                 || node.is::<PlaceholderRowExec>()

@@ -278,8 +278,8 @@ impl PondContext {
         match body {
             Body::Node(statement) => self.execute_node(statement, text).await,
             Body::Engine(mut statement, past) => {
-                if let Some(output) = self.run_again(&text).await? {
-                    return Ok(output);
+                if let Some(kept) = self.kept(&text).await? {
+                    return kept.run();
                 }
                 self.name_past(&mut statement, &past).await?;
                 if !engine_statements::is_query(&statement) {
@@ -589,11 +589,14 @@ async fn physical_plan(
     if let Some(placing) = state.config().get_extension::<crate::cluster::Placing>()
         && !matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_))
     {
-        let physical = match placing.narrower(&physical, state) {
-            Some(state) => state.create_physical_plan(plan).await?,
-            None => physical,
+        // What goes along with a plan must say of it what is so: the scheduler cuts the rest alike.
+        return match placing.narrower(&physical, state) {
+            Some(state) => {
+                let physical = state.create_physical_plan(plan).await?;
+                placing.place(physical, state.config())
+            }
+            None => placing.place(physical, state.config()),
         };
-        return placing.place(physical, state.config());
     }
     Ok(physical)
 }

@@ -41,13 +41,14 @@ use crate::format::scans_again;
 use crate::snapshot::{Located, Snapshot};
 
 /// Most plans kept of a session.
-const PLANS_MAX: usize = 256;
+const PLANS_MAX: usize = 64;
 
 /// The longest text whose plan is kept, in bytes.
 const TEXT_BYTES_MAX: usize = 8 << 10;
 
-/// How often a plan runs before it is made anew: scans add to what they measured with every run.
-const RUNS_MAX: usize = 1_000;
+/// How often a plan opens a file before they are made anew: each time adds some kilobytes to
+/// what a scan has measured.
+const OPENS_MAX: usize = 100;
 
 /// The plans of one session, by their texts.
 #[derive(Default)]
@@ -63,6 +64,7 @@ pub(super) struct Repeat {
     /// What it runs in: the session's, which a statement's own state would hold on to.
     task: Arc<TaskContext>,
     runs: AtomicUsize,
+    runs_max: usize,
 }
 
 /// A function of the session's that a plan calls.
@@ -95,7 +97,8 @@ impl Repeat {
             && self.functions.iter().all(|function| function.is_of(state))
     }
 
-    fn run(&self) -> Result<Output> {
+    /// Runs it once more.
+    pub(super) fn run(&self) -> Result<Output> {
         let plan = reset_plan_states(self.plan.clone())?;
         Ok(Output::new(OutputKind::Rows, execute_stream(plan, self.task.clone())?))
     }
@@ -111,17 +114,17 @@ impl PondContext {
         self.params.is_empty() && text.len() <= TEXT_BYTES_MAX
     }
 
-    /// Runs a query by the plan that was kept of its text; `None` if there is none that still holds.
-    pub(crate) async fn run_again(&self, text: &str) -> Result<Option<Output>> {
+    /// Returns the plan that was kept of a query's text; `None` if there is none that still holds.
+    pub(super) async fn kept(&self, text: &str) -> Result<Option<Arc<Repeat>>> {
         let kept = self.inner.repeats.0.lock().expect("never poisoned").get(text).cloned();
         let Some(kept) = kept else { return Ok(None) };
         let holds = self.repeats(text)
-            && kept.runs.fetch_add(1, Ordering::Relaxed) < RUNS_MAX
+            && kept.runs.fetch_add(1, Ordering::Relaxed) < kept.runs_max
             && kept.is_of(&self.session().state_ref().read())
             && self.inner.open.lock().await.is_none()
             && is_of(&kept.snapshot, &self.tree().snapshot().await?);
         if holds {
-            return kept.run().map(Some);
+            return Ok(Some(kept));
         }
         self.inner.repeats.0.lock().expect("never poisoned").remove(text);
         Ok(None)
@@ -136,7 +139,9 @@ impl PondContext {
         plan: &Arc<dyn ExecutionPlan>,
         binding: &Binding,
     ) -> Result<()> {
-        if !self.repeats(text) || !runs_again(plan) || self.inner.open.lock().await.is_some() {
+        let Some(files) = files_of(plan) else { return Ok(()) };
+        let runs_max = OPENS_MAX.checked_div(files).unwrap_or(usize::MAX);
+        if runs_max == 0 || !self.repeats(text) || self.inner.open.lock().await.is_some() {
             return Ok(());
         }
         let Some((names, mut functions)) = parts(logical)? else { return Ok(()) };
@@ -160,6 +165,7 @@ impl PondContext {
             runtime: state.runtime_env().clone(),
             task: state.task_ctx(),
             runs: AtomicUsize::new(0),
+            runs_max,
         };
         let mut all = self.inner.repeats.0.lock().expect("never poisoned");
         if all.len() >= PLANS_MAX {
@@ -219,8 +225,9 @@ fn parts(plan: &LogicalPlan) -> EngineResult<Option<(Vec<TableReference>, Vec<Fu
     Ok(holds.then_some((names, functions)))
 }
 
-/// Whether all steps of a plan are known to make the same rows when they run again.
-fn runs_again(plan: &Arc<dyn ExecutionPlan>) -> bool {
+/// Returns how many files a plan opens, each counted as often as it is, if all of its steps are known to
+/// make the same rows when they run again.
+fn files_of(plan: &Arc<dyn ExecutionPlan>) -> Option<usize> {
     let is_known = plan.is::<ProjectionExec>()
         || plan.is::<FilterExec>()
         || plan.is::<PlaceholderRowExec>()
@@ -231,11 +238,13 @@ fn runs_again(plan: &Arc<dyn ExecutionPlan>) -> bool {
         || plan.is::<LocalLimitExec>()
         || plan.is::<SortExec>()
         || plan.is::<SortPreservingMergeExec>()
-        || plan.is::<AggregateExec>()
-        || scans_again(plan);
-    is_known
-        && plan.dynamic_expressions_produced().is_empty()
-        && plan.children().into_iter().all(runs_again)
+        || plan.is::<AggregateExec>();
+    let own = if is_known { 0 } else { scans_again(plan)? };
+    if !plan.dynamic_expressions_produced().is_empty() {
+        return None;
+    }
+    let below: Option<usize> = plan.children().into_iter().map(files_of).sum();
+    Some(own + below?)
 }
 
 #[cfg(test)]

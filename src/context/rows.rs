@@ -44,8 +44,17 @@ pub(super) fn kept(deleted: &LogicalPlan) -> EngineResult<LogicalPlan> {
         .build()
 }
 
-/// The column behind those of a table that tells of each row whether it is changed.
+/// What the column behind those of a table is called that tells of each row whether it is changed.
 const CHANGED: &str = "__changed";
+
+/// Returns a name that no column of a table has.
+fn free_name(table: &LogicalPlan, name: &str) -> String {
+    let mut name = name.to_owned();
+    while table.schema().fields().iter().any(|field| *field.name() == name) {
+        name.push('_');
+    }
+    name
+}
 
 /// Returns the plan of all rows, the changed ones among them, given that of the changed ones alone:
 /// a projection to all columns, over a filter, over the table. With `marks`, a last column tells which
@@ -63,11 +72,12 @@ pub(super) fn updated(changed: &LogicalPlan, marks: bool) -> EngineResult<Logica
             return Ok(changed.clone());
         }
         let columns = (0..changed.schema().fields().len()).map(|at| column_of(changed, at));
-        let columns = columns.chain([lit(true).alias(CHANGED)]);
+        let columns = columns.chain([lit(true).alias(free_name(changed, CHANGED))]);
         return LogicalPlanBuilder::from(changed.clone()).project(columns)?.build();
     };
-    let condition = Condition::new(filter)?;
-    let mark = Expr::IsTrue(Box::new(condition.is_met.clone())).alias(CHANGED);
+    let condition = Condition::new(filter)?.once()?;
+    let is_changed = free_name(&filter.input, CHANGED);
+    let mark = Expr::IsTrue(Box::new(condition.is_met.clone())).alias(is_changed);
     let values = projection.expr.iter().enumerate().map(|(at, value)| {
         let name = filter.input.schema().field(at).name();
         let (before, after) = (column_of(&filter.input, at), value.clone().unalias());
@@ -96,25 +106,37 @@ impl Condition {
     /// and elsewhere takes the null of `NOT IN` for true; so where there are some, the filter stays,
     /// over the numbered rows, and the numbers that it yields mark the rows that meet it.
     fn new(filter: &Filter) -> EngineResult<Self> {
-        const NUMBER: &str = "__row";
-        const MET: &str = "__met";
+        let number = free_name(&filter.input, "__row");
+        let met = free_name(&filter.input, "__met");
         let table = filter.input.as_ref().clone();
         if !has_subquery(&filter.predicate)? {
             return Ok(Self { table, is_met: filter.predicate.clone() });
         }
         let numbered =
-            LogicalPlanBuilder::from(table).window([row_number().alias(NUMBER)])?.build()?;
-        let met = LogicalPlanBuilder::from(numbered.clone())
+            LogicalPlanBuilder::from(table).window([row_number().alias(&number)])?.build()?;
+        let those = LogicalPlanBuilder::from(numbered.clone())
             .filter(filter.predicate.clone())?
-            .project([ident(NUMBER).alias(MET)])?
+            .project([ident(&number).alias(&met)])?
             .build()?;
-        let same = ident(MET).eq(ident(NUMBER));
-        let marked = LogicalPlanBuilder::from(met)
+        let same = ident(&met).eq(ident(&number));
+        let marked = LogicalPlanBuilder::from(those)
             .join_on(numbered, JoinType::RightMark, [same])?
             .build()?;
         let mark = marked.schema().fields().len() - 1;
         let is_met = column_of(&marked, mark);
         Ok(Self { table: marked, is_met })
+    }
+
+    /// Has it evaluated once for a row, however many columns depend on it: it may be another one each time.
+    fn once(self) -> EngineResult<Self> {
+        let count = self.table.schema().fields().len();
+        let columns = (0..count).map(|at| column_of(&self.table, at));
+        let is_met = self.is_met.alias(free_name(&self.table, "__is_met"));
+        let table = LogicalPlanBuilder::from(self.table.clone())
+            .project(columns.chain([is_met]).collect::<Vec<_>>())?
+            .build()?;
+        let is_met = column_of(&table, count);
+        Ok(Self { table, is_met })
     }
 }
 

@@ -98,6 +98,13 @@ impl PondContext {
         self.description_of(EngineStatement::Statement(Box::new(query))).await
     }
 
+    /// Runs a query by the plan that was kept of its text; `None` if there is none that still holds.
+    pub(crate) async fn repeat(&self, text: &str) -> Result<Option<Output>> {
+        let Some(kept) = self.kept(text).await? else { return Ok(None) };
+        let run = async move { kept.run() };
+        super::limits::limited(self.tree().policy(), run).await.map(Some)
+    }
+
     /// Runs a query that was parsed elsewhere; `text` is what it was.
     pub(crate) async fn run_query(&self, query: SqlStatement, text: &str) -> Result<Output> {
         let statement = EngineStatement::Statement(Box::new(query));

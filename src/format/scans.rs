@@ -74,16 +74,11 @@ pub fn scans_of(plan: &Arc<dyn ExecutionPlan>) -> Vec<Scan> {
     scans
 }
 
-/// Most files of a scan that runs again: a plan holds on to them.
-const FILES_MAX: usize = 1_000;
-
-/// Whether `plan` is a scan of Parquet files that never change, which finds the same rows each time.
-pub fn scans_again(plan: &Arc<dyn ExecutionPlan>) -> bool {
-    let Some(scan) = plan.downcast_ref::<DataSourceExec>() else { return false };
-    let Some((config, source)) = scan.downcast_to_file_source::<WatchedSource>() else {
-        return false;
-    };
-    source.is_immutable()
-        && source.inner().is::<ParquetSource>()
-        && config.file_groups.iter().map(|group| group.len()).sum::<usize>() <= FILES_MAX
+/// Returns how many files a scan opens, each counted as often as it is, if they are Parquet and never
+/// change: then it finds the same rows each time.
+pub fn scans_again(plan: &Arc<dyn ExecutionPlan>) -> Option<usize> {
+    let scan = plan.downcast_ref::<DataSourceExec>()?;
+    let (config, source) = scan.downcast_to_file_source::<WatchedSource>()?;
+    (source.is_immutable() && source.inner().is::<ParquetSource>())
+        .then(|| config.file_groups.iter().map(|group| group.len()).sum())
 }

@@ -5,6 +5,7 @@
 //! batch and a record at most, and a record is bounded. Values are written and read in the text form of
 //! their types, as everywhere in the protocol; there is no binary form.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -181,7 +182,12 @@ impl Form {
             _ => Err(PgError::new("0A000", format!("COPY: {name} is one character of one byte"))),
         };
         let mut escape = None;
+        let mut seen = HashSet::new();
         for (name, value) in given {
+            if !seen.insert(name.clone()) {
+                let message = format!("syntax error: COPY: {name} is given twice");
+                return Err(PgError::new("42601", message));
+            }
             match name.as_str() {
                 "FORMAT" => {}
                 "DELIMITER" => form.delimiter = byte("DELIMITER", value)?,
@@ -211,8 +217,19 @@ impl Form {
                 "COPY: NULL must not hold the delimiter or a line end",
             ));
         }
-        if form.delimiter == form.quote && is_csv || form.delimiter == b'\\' && !is_csv {
+        let is_taken = match is_csv {
+            true => form.delimiter == form.quote,
+            // They follow a backslash, or are one.
+            false => {
+                let byte = form.delimiter;
+                byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'\\' | b'.')
+            }
+        };
+        if is_taken {
             return Err(PgError::new("22023", "COPY: the delimiter means something else already"));
+        }
+        if is_csv && is_used(form.quote) {
+            return Err(PgError::new("22023", "COPY: NULL must not hold the quote"));
         }
         Ok(form)
     }
@@ -489,16 +506,19 @@ impl Decoder {
         }
         let row = self.row();
         let fields = match self.form.is_csv {
-            true => self.form.fields_of_csv(record),
-            false => self.form.fields_of_text(record),
+            true => self.form.fields_of_csv(record, self.columns.len()),
+            false => self.form.fields_of_text(record, self.columns.len()),
         };
         if std::mem::take(&mut self.is_header) {
             return self.check_header(&fields);
         }
         let expected = self.columns.len();
         if fields.len() != expected {
-            let message =
-                format!("COPY: row {row} has {} values for {expected} columns", fields.len());
+            let found = match fields.len() > expected {
+                true => "more values than".to_owned(),
+                false => format!("{} values for", fields.len()),
+            };
+            let message = format!("COPY: row {row} has {found} {expected} columns");
             return Err(PgError::new("22P04", message));
         }
         for (column, field) in self.columns.iter_mut().zip(&fields) {
@@ -568,8 +588,8 @@ impl Decoder {
 }
 
 impl Form {
-    /// Returns the values of a record; `None` is null.
-    fn fields_of_text(&self, record: &[u8]) -> Vec<Option<Vec<u8>>> {
+    /// Returns the values of a record, no more than one beyond `most`; `None` is null.
+    fn fields_of_text(&self, record: &[u8], most: usize) -> Vec<Option<Vec<u8>>> {
         let mut fields = Vec::new();
         let (mut begin, mut value, mut at) = (0, Vec::new(), 0);
         loop {
@@ -588,7 +608,7 @@ impl Form {
                     let is_null = &record[begin..at] == self.null.as_bytes();
                     let field = std::mem::take(&mut value);
                     fields.push((!is_null).then_some(field));
-                    if end.is_none() {
+                    if end.is_none() || fields.len() > most {
                         return fields;
                     }
                     at += 1;
@@ -598,7 +618,7 @@ impl Form {
         }
     }
 
-    fn fields_of_csv(&self, record: &[u8]) -> Vec<Option<Vec<u8>>> {
+    fn fields_of_csv(&self, record: &[u8], most: usize) -> Vec<Option<Vec<u8>>> {
         let mut fields = Vec::new();
         let (mut value, mut at) = (Vec::new(), 0);
         let (mut is_quoted, mut was_quoted) = (false, false);
@@ -625,7 +645,7 @@ impl Form {
                     let is_null = !was_quoted && value == self.null.as_bytes();
                     let field = std::mem::take(&mut value);
                     fields.push((!is_null).then_some(field));
-                    if end.is_none() {
+                    if end.is_none() || fields.len() > most {
                         return fields;
                     }
                     was_quoted = false;

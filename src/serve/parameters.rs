@@ -309,7 +309,9 @@ fn of_text(scalar: Scalar, text: &str) -> Option<String> {
             Some((date, time)) if time.bytes().all(|byte| b"0123456789:.".contains(&byte)) => date,
             _ => without_zone(plain),
         }),
-        Scalar::Time | Scalar::Timestamp => cast(without_zone(plain)),
+        Scalar::Time => cast(without_zone(plain)),
+        // As a literal would be: a zone says which moment it is.
+        Scalar::Timestamp | Scalar::Timestamptz => cast(plain),
         Scalar::Text | Scalar::Json => quoted(text),
         Scalar::Bool => {
             let word = plain.to_lowercase();
@@ -326,7 +328,11 @@ fn of_text(scalar: Scalar, text: &str) -> Option<String> {
         Scalar::Int2 | Scalar::Int4 | Scalar::Int8 | Scalar::Oid => {
             number(&plain.parse::<i64>().ok()?.to_string())
         }
-        Scalar::Float4 | Scalar::Float8 => {
+        Scalar::Float4 => {
+            plain.parse::<f32>().ok()?;
+            cast(plain)
+        }
+        Scalar::Float8 => {
             let value: f64 = plain.parse().ok()?;
             match value.is_finite() {
                 true => number(&format!("{value:?}")),
@@ -343,6 +349,9 @@ fn of_text(scalar: Scalar, text: &str) -> Option<String> {
             if !is_number(whole) || !is_number(fraction) || digits.len() == 1 && digits == "." {
                 // 1e5 and NaN are floats here.
                 return of_text(Scalar::Float8, plain);
+            }
+            if digits.is_empty() {
+                return None;
             }
             let whole = whole.trim_start_matches('0');
             let precision = (whole.len() + fraction.len()).max(1);
@@ -365,9 +374,22 @@ fn of_text(scalar: Scalar, text: &str) -> Option<String> {
             }
             format!("X'{hex}'")
         }
-        Scalar::Interval => format!("INTERVAL {}", quoted(text)),
-        Scalar::Timestamptz => cast(plain),
+        Scalar::Interval => format!("INTERVAL {}", quoted(&with_units(plain))),
     })
+}
+
+/// Returns an interval whose time has units, as the engine wants it: `1 day 02:30:00` is `1 day 2 hours 30
+/// minutes 0 seconds`.
+fn with_units(text: &str) -> String {
+    let part = |part: &str| match part.split(':').collect::<Vec<_>>().as_slice() {
+        [hours, minutes] | [hours, minutes, _] => {
+            let seconds = part.splitn(3, ':').nth(2).unwrap_or("0");
+            let sign = if hours.starts_with('-') { "-" } else { "" };
+            format!("{hours} hours {sign}{minutes} minutes {sign}{seconds} seconds")
+        }
+        _ => part.to_owned(),
+    };
+    text.split_whitespace().map(part).collect::<Vec<_>>().join(" ")
 }
 
 /// Returns a time without the zone at its end: `+01`, `-03:30`, `Z`.
@@ -530,7 +552,7 @@ mod tests {
             (1082, "2026-01-01 +00", Some("CAST('2026-01-01' AS DATE)")),
             (1082, "2026-01-01 rubbish", Some("CAST('2026-01-01 rubbish' AS DATE)")),
             (1083, "01:02:03-03:30", Some("CAST('01:02:03' AS TIME)")),
-            (1114, "2026-01-01 01:02:03.5+01", Some("CAST('2026-01-01 01:02:03.5' AS TIMESTAMP)")),
+            (1114, "2026-01-01 01:02:03+01", Some("CAST('2026-01-01 01:02:03+01' AS TIMESTAMP)")),
             (1114, "2026-01-01T01:02:03Z", Some("CAST('2026-01-01T01:02:03' AS TIMESTAMP)")),
             (
                 1184,

@@ -31,7 +31,7 @@ use datafusion::logical_expr::{
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
-use datafusion::sql::sqlparser::tokenizer::Token;
+use datafusion::sql::sqlparser::tokenizer::{Token, Word};
 use datafusion_pg_catalog::pg_catalog::catalog_info::CatalogInfo;
 use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
 use datafusion_pg_catalog::pg_catalog::generate_series_arg_coercion::CoerceIntArgsToBigInt;
@@ -172,6 +172,28 @@ pub(super) fn is_asked(cut: &Cut<'_>) -> bool {
         token => *token == Token::Comma,
     };
     let asks_nothing = cut.tokens.len() > 2 && tokens.clone().all(is_null);
+    let token = |at: usize| cut.tokens.get(at).map(|(token, _)| token);
+    let is = |at: usize, words: &[&str]| {
+        matches!(token(at), Some(Token::Word(word)) if word.quote_style.is_none()
+            && words.iter().any(|known| word.value.eq_ignore_ascii_case(known)))
+    };
+    // A column may be called pg_… by whoever asks.
+    let is_table = |at: usize| {
+        at > 0 && is(at - 1, &["FROM", "JOIN", "LATERAL", "ONLY"])
+            || token(at + 1) == Some(&Token::Period)
+            || at > 1 && token(at - 1) == Some(&Token::Period) && is(at - 2, &["pg_catalog"])
+            || at > 0
+                && token(at - 1) == Some(&Token::Comma)
+                && (0..at).any(|before| is(before, &["FROM"]))
+    };
+    let own: Vec<&str> = (0..cut.tokens.len())
+        .filter(|at| is(at + 1, &["AS"]) && token(at + 2) == Some(&Token::LParen))
+        .filter_map(|at| match token(at) {
+            Some(Token::Word(word)) => Some(word.value.as_str()),
+            _ => None,
+        })
+        .collect();
+    let is_own = |word: &Word| own.iter().any(|name| name.eq_ignore_ascii_case(&word.value));
     is_query
         && (asks_nothing
             || cut.tokens.iter().enumerate().any(|(at, (token, _))| {
@@ -183,7 +205,7 @@ pub(super) fn is_asked(cut: &Cut<'_>) -> bool {
                     && matches!(cut.tokens.get(at + 2), Some((Token::Word(table), _))
                         if NEVER_STANDARD.iter().any(|known| table.value.eq_ignore_ascii_case(known)))
             };
-            name.starts_with("pg_")
+            (name.starts_with("pg_") && (is_called || is_table(at) && !is_own(word)))
                 || of_standard()
                 || (is_called && FUNCTIONS.contains(&name.as_str()))
                 || (word.quote_style.is_none()

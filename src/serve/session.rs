@@ -20,6 +20,7 @@ mod cursors;
 mod prepared;
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -65,8 +66,9 @@ const SAVEPOINTS_MAX: usize = 1_000;
 
 /// How often a statement that stands alone is run again after another changed what it changes at the
 /// same time, and after how long at first.
-const AGAIN_MAX: u32 = 10;
+const AGAIN_MAX: u32 = 30;
 const AGAIN_AFTER: Duration = Duration::from_millis(2);
+const AGAIN_AFTER_MAX: Duration = Duration::from_millis(200);
 
 /// Where a statement goes.
 #[derive(Debug, Clone)]
@@ -108,10 +110,8 @@ impl Prepared {
             None if is_asked(cut) => Route::Catalog,
             None => Route::Pond,
         };
-        let is_slow = match &route {
-            Route::Empty | Route::Command(_) => false,
-            Route::Catalog | Route::Pond => complexity::check(cut)?,
-        };
+        let is_complex = complexity::check(cut)?;
+        let is_slow = is_complex && matches!(route, Route::Catalog | Route::Pond);
         let places = match &route {
             // They are of the statement that it prepares.
             Route::Command(Command::Prepare { .. }) => Vec::new(),
@@ -593,8 +593,7 @@ impl Session {
         input: &mut Input<S>,
     ) -> Result<Outcome> {
         let context = self.context.clone();
-        let again =
-            watch.guard(input, async { Ok(context.run_again(text).boxed().await?) }).await?;
+        let again = watch.guard(input, async { Ok(context.repeat(text).boxed().await?) }).await?;
         if let Some(output) = again {
             return Ok(Outcome::Rows(output.stream));
         }
@@ -609,7 +608,9 @@ impl Session {
         // One that stands alone may go first or last, as it comes.
         let stands_alone = self.block == Block::None && !asks;
         let mut again = (0..if stands_alone { AGAIN_MAX } else { 0 }).map(|turn| {
-            AGAIN_AFTER * (turn + 1) * (1 + self.registered.process.unsigned_abs() % 4)
+            // A random share, so that those who met do not meet again.
+            let share = RandomState::new().hash_one(turn) as f64 / u64::MAX as f64;
+            (AGAIN_AFTER * (1 << turn.min(10))).min(AGAIN_AFTER_MAX).mul_f64(share)
         });
         let output = loop {
             let execute = async {
@@ -1201,7 +1202,7 @@ impl Session {
                 Ok(Description { schema, parameters: HashMap::new() })
             }
             Route::Command(Command::Execute(name)) => {
-                let prepared = self.statement(name)?;
+                let prepared = self.executable(name)?;
                 let described = self.described(&prepared, false, watch, input);
                 let schema = Box::pin(described).await?.schema.clone();
                 Ok(Description { schema, parameters: HashMap::new() })

@@ -17,9 +17,9 @@ use crate::error::{Error, Result};
 /// `Unsupported`, naming the clause.
 pub(super) fn refuse(statement: &EngineStatement) -> Result<()> {
     let found = match statement {
-        EngineStatement::Statement(statement) => statement.visit(&mut Ignored),
+        EngineStatement::Statement(statement) => statement.visit(&mut Ignored::default()),
         EngineStatement::CopyTo(copy) => match &copy.source {
-            CopyToSource::Query(query) => query.visit(&mut Ignored),
+            CopyToSource::Query(query) => query.visit(&mut Ignored::default()),
             CopyToSource::Relation(_) => ControlFlow::Continue(()),
         },
         EngineStatement::Explain(explain) => return refuse(&explain.statement),
@@ -33,7 +33,11 @@ pub(super) fn refuse(statement: &EngineStatement) -> Result<()> {
     }
 }
 
-struct Ignored;
+#[derive(Default)]
+struct Ignored {
+    /// Whether what follows is within a query.
+    is_inner: bool,
+}
 
 type Found = ControlFlow<Error>;
 
@@ -49,9 +53,17 @@ impl Visitor for Ignored {
         ];
         refuse_first("a query", &clauses)?;
         // SELECTs that are the body itself; those in parentheses are queries of their own.
+        let is_inner = std::mem::replace(&mut self.is_inner, true);
+        let is_set = !matches!(query.body.as_ref(), SetExpr::Select(_));
         let mut bodies = vec![query.body.as_ref()];
         while let Some(body) = bodies.pop() {
             match body {
+                SetExpr::Select(select) if select.into.is_some() && (is_inner || is_set) => {
+                    return ControlFlow::Break(
+                        Error::unsupported("INTO is for a whole query that is one SELECT")
+                            .with_hint("CREATE TABLE '/p' AS, before the query"),
+                    );
+                }
                 SetExpr::Select(select) => check_select(select)?,
                 SetExpr::SetOperation { left, right, .. } => bodies.extend([&**left, &**right]),
                 _ => {}

@@ -1,22 +1,20 @@
 //! `LIKE … ESCAPE c` for any `c`: the engine knows the backslash alone.
 //!
 //! A pattern whose escape character is another one is rewritten to the same pattern with backslashes,
-//! when it is known, or else by functions when it is. It is done before types are settled, in filters
+//! when it is known, or else by a function when it is. It is done before types are settled, in filters
 //! and columns alike.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use datafusion::arrow::array::{AsArray, StringArray};
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result as EngineResult;
-use datafusion::functions::string::expr_fn::replace;
 use datafusion::logical_expr::expr::Like;
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
-use datafusion::logical_expr::{Expr, lit};
-
-/// A character that stands for an escaped escape character for a moment; no pattern has it.
-const APART: &str = "\u{1}";
+use datafusion::logical_expr::{ColumnarValue, Expr, ScalarUDF, Volatility, create_udf, lit};
 
 /// Returns the rule, for a session's analyzer.
 pub(crate) fn like_escape() -> Arc<dyn FunctionRewrite + Send + Sync> {
@@ -65,15 +63,28 @@ fn with_backslashes(pattern: Expr, escape: char) -> Expr {
     {
         return lit(text_with_backslashes(text, escape));
     }
-    let escape = escape.to_string();
-    let steps = [
-        ("\\".to_owned(), "\\\\".to_owned()),
-        (escape.repeat(2), APART.to_owned()),
-        (escape.clone(), "\\".to_owned()),
-        (APART.to_owned(), escape),
-    ];
-    steps.into_iter().fold(pattern, |pattern, (from, to)| replace(pattern, lit(from), lit(to)))
+    WITH_BACKSLASHES.call(vec![pattern, lit(escape.to_string())])
 }
+
+/// The same for patterns that are not known yet.
+static WITH_BACKSLASHES: LazyLock<ScalarUDF> = LazyLock::new(|| {
+    create_udf(
+        "with_backslashes",
+        vec![DataType::Utf8, DataType::Utf8],
+        DataType::Utf8,
+        Volatility::Immutable,
+        Arc::new(|arguments: &[ColumnarValue]| {
+            let arrays = ColumnarValue::values_to_arrays(arguments)?;
+            let [patterns, escapes] =
+                [&arrays[0], &arrays[1]].map(|array| array.as_string::<i32>());
+            let escaped = patterns.iter().zip(escapes).map(|(pattern, escape)| {
+                let escape = escape?.chars().next()?;
+                Some(text_with_backslashes(pattern?, escape))
+            });
+            Ok(ColumnarValue::Array(Arc::new(escaped.collect::<StringArray>())))
+        }),
+    )
+});
 
 fn text_with_backslashes(text: &str, escape: char) -> String {
     let mut chars = text.chars();

@@ -20,6 +20,7 @@ pub(crate) mod like_escape;
 mod origin;
 mod params;
 mod parser;
+mod repeated_columns;
 mod script;
 mod statement;
 mod stored_query;

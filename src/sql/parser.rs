@@ -32,7 +32,7 @@ use serde_json::Value;
 
 use super::script::{DIALECT, Source};
 use super::statement::{AlterNodeChange, Body, CreateNode, Describe, NodeStatement, Show};
-use super::{ignored, time_travel};
+use super::{ignored, repeated_columns, time_travel};
 use crate::error::Error;
 
 /// Why tokens are no statement.
@@ -69,6 +69,7 @@ pub(super) fn parse(tokens: Vec<TokenWithSpan>, text: Source<'_>) -> Result<Body
     at_end(&parser.parser)?;
     ignored::refuse(&statement).map_err(Failure::Ours)?;
     time_travel::check(&mut statement, &past)?;
+    repeated_columns::name(&mut statement);
     Ok(match summarizes {
         true => Body::Summarize(Box::new(statement), past),
         false => Body::Engine(Box::new(statement), past),

@@ -118,6 +118,13 @@ fn bytes_above_64_kib_are_a_blob_and_equal_ones_are_stored_once() {
     }
     ok(dir.path(), &["cp", "/x", "/copy"]);
     assert_eq!(blobs(dir.path()), 1);
+    // Lost contents are damage, whoever asks for them.
+    fs::remove_file(&files_below(&dir.path().join(".pond/blobs"))[0]).unwrap();
+    for arguments in [&["cat", "/x"][..], &["get", "/x", "out"]] {
+        let output = run(dir.path(), arguments);
+        assert_eq!(output.status.code(), Some(5), "{arguments:?}");
+        assert!(stderr(&output).contains("hint: restore the file from a backup"), "{arguments:?}");
+    }
 }
 
 #[test]

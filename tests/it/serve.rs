@@ -561,6 +561,7 @@ async fn rows_are_copied_from_the_client() {
         ("COPY '/t.table' FROM STDIN", &["5\ta\n"] as &[&str], "22P04"),
         ("COPY '/t.table' (n) FROM STDIN", &["5\n", "x\n"], "22P02"),
         ("COPY '/t.table' (n) FROM STDIN CSV", &["5\n\"6"], "22P04"),
+        ("COPY '/t.table' (n) FROM STDIN CSV", &["5\n", ",,,,,,,\n"], "22P04"),
     ] {
         let error = copy(text, parts).await.unwrap_err();
         assert_eq!(code(&error), expected, "{text}: {error:?}");
@@ -569,6 +570,9 @@ async fn rows_are_copied_from_the_client() {
         ("COPY '/t.table' (wrong) FROM STDIN", "42703"),
         ("COPY '/none.table' FROM STDIN", "42P01"),
         ("COPY '/sensors/few.table' (n) FROM STDIN", "0A000"),
+        ("COPY '/t.table' FROM STDIN (DELIMITER 'n')", "22023"),
+        ("COPY '/t.table' FROM STDIN (FORMAT csv, NULL '\"')", "22023"),
+        ("COPY '/t.table' FROM STDIN (FORMAT csv, HEADER, FORMAT csv)", "42601"),
     ] {
         let error = client.simple_query(text).await.unwrap_err();
         assert_eq!(code(&error), expected, "{text}: {error:?}");
@@ -788,6 +792,18 @@ async fn statements_are_prepared_in_sql() {
         let error = client.simple_query(text).await.unwrap_err();
         assert_eq!(code(&error), expected, "{text}: {error:?}");
     }
+    // None executes itself, or one that does.
+    for (name, text) in [("p", "EXECUTE p"), ("a", "EXECUTE b"), ("b", "EXECUTE a")] {
+        let parse = [name.as_bytes(), b"\0", text.as_bytes(), b"\0\0\0"].concat();
+        let bind = [b"\0", name.as_bytes(), b"\0\0\0\0\0\0\0"].concat();
+        let describe = [b"S", name.as_bytes(), b"\0"].concat();
+        for last in [(b'D', describe), (b'E', b"\0\0\0\0\0".to_vec())] {
+            let messages = [(b'P', parse.clone()), (b'B', bind.clone()), last, (b'S', Vec::new())];
+            let messages = messages.map(|(kind, body)| message(kind, &body));
+            let (_, said) = exchange(&server, &messages, 1);
+            assert!(said.contains("C0A000") || said.contains("C26000"), "{text}: {said}");
+        }
+    }
     simple(&client, "DEALLOCATE PREPARE q").await;
     assert_eq!(code(&client.simple_query("EXECUTE q(1, '')").await.unwrap_err()), "26000");
     simple(&client, "DEALLOCATE ALL").await;
@@ -820,13 +836,26 @@ async fn changes_tell_how_many_rows() {
         ("DELETE FROM '/t.table' WHERE x > 90", 0),
         ("INSERT INTO '/t.table' VALUES (1, 1), (2, 2)", 2),
         ("INSERT INTO '/t.table' SELECT * FROM '/t.table' WHERE x > 80", 10),
+        ("CREATE TABLE '/c.table' AS SELECT 1 AS a, false AS __changed, 2 AS __is_met", 0),
+        ("UPDATE '/c.table' SET a = 2 WHERE a = 1", 1),
     ] {
+        if text.starts_with("CREATE") {
+            simple(&client, text).await;
+            continue;
+        }
         assert_eq!(client.execute(text, &[]).await.unwrap(), expected, "{text}");
         let done = simple(&client, &format!("BEGIN; {text}; ROLLBACK")).await;
         assert_eq!(done.len(), 3, "{text}");
     }
     assert_eq!(simple(&client, "SELECT * FROM '/t.table' WHERE x = 3").await, ["3|0", "done 1"]);
     assert_eq!(simple(&client, "SELECT count(*) FROM '/t.table'").await, ["102", "done 1"]);
+    // A row is changed or not, whatever its condition says when it is asked again.
+    let text = "UPDATE '/t.table' SET x = -1, y = -1 WHERE random() < 0.5";
+    let changed = client.execute(text, &[]).await.unwrap().to_string();
+    for condition in ["x = -1", "y = -1", "x = -1 AND y = -1"] {
+        let count = format!("SELECT count(*) FROM '/t.table' WHERE {condition}");
+        assert_eq!(simple(&client, &count).await, [changed.as_str(), "done 1"], "{condition}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -917,6 +946,21 @@ async fn a_statement_ends_at_its_limit_of_time() {
         simple(&client, "SET statement_timeout = 0; SELECT 1").await,
         ["done 0", "1", "done 1"]
     );
+}
+
+/// A query that was asked before has no more time than one that was not.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_a_cursor_end_at_the_limit_of_time() {
+    let server = Server::start(&["--timeout", "1s"]);
+    let client = server.client().await;
+    for _ in 0..2 {
+        simple(&client, "BEGIN; DECLARE c CURSOR FOR SELECT n FROM '/sensors/a.series'").await;
+        simple(&client, "FETCH 1 FROM c").await;
+        tokio::time::sleep(Duration::from_millis(1300)).await;
+        let late = client.simple_query("FETCH ALL FROM c").await.unwrap_err();
+        assert_eq!(code(&late), "57014", "{late:?}");
+        simple(&client, "ROLLBACK").await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

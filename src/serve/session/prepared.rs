@@ -34,6 +34,22 @@ impl Session {
         self.parse(name.to_owned(), text, types)
     }
 
+    /// Returns a prepared statement that an EXECUTE may be of: none that executes others in turn.
+    ///
+    /// # Errors
+    /// `26000` if there is none; `0A000`.
+    pub(super) fn executable(&self, name: &str) -> Result<Arc<Prepared>> {
+        let prepared = self.statement(name)?;
+        match prepared.route {
+            Route::Pond | Route::Catalog => Ok(prepared),
+            Route::Empty | Route::Command(_) => {
+                let message =
+                    format!("'{name}' is neither a query nor a statement that changes rows");
+                Err(PgError::new("0A000", message).with_hint("run it by itself").into())
+            }
+        }
+    }
+
     /// Returns the statement that an EXECUTE is of, and its text with the values.
     ///
     /// # Errors
@@ -46,7 +62,7 @@ impl Session {
         input: &mut Input<S>,
         output: &mut Output<S>,
     ) -> Result<(Arc<Prepared>, String)> {
-        let prepared = self.statement(name)?;
+        let prepared = self.executable(name)?;
         let given = arguments(text)?;
         let (count, wanted) = (given.len(), prepared.parameters());
         if count != wanted {

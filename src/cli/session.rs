@@ -651,7 +651,6 @@ fn wait<T>(
     work: impl Future<Output = Result<T>>,
     mut meanwhile: impl FnMut(),
 ) -> Result<T> {
-    let _entered = runtime.enter();
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut cx = Context::from_waker(&waker);
     let mut work = pin!(work);
@@ -659,7 +658,9 @@ fn wait<T>(
         if interrupt::take() {
             return Err(cancelled());
         }
-        if let Poll::Ready(done) = work.as_mut().poll(&mut cx) {
+        // A turn of the runtime's, which work that never waits gives back when it has had its share.
+        let turn = std::future::poll_fn(|_| Poll::Ready(work.as_mut().poll(&mut cx)));
+        if let Poll::Ready(done) = runtime.block_on(turn) {
             return done;
         }
         meanwhile();

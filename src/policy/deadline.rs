@@ -8,7 +8,7 @@
 //!
 //! The clock has a thread of its own: those of the work may all be busy.
 
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -152,7 +152,8 @@ impl Deadline {
     /// Waits until it is late.
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(ring) = &mut self.ring else { return Poll::Ready(()) };
-        let rung = Pin::new(ring).poll(cx).map(drop);
+        // Work that never waits has used up what its task may do in a turn, of which a bell would take, too.
+        let rung = pin!(tokio::task::unconstrained(ring)).poll(cx).map(drop);
         if rung.is_ready() {
             self.ring = None;
         }
@@ -233,6 +234,18 @@ mod tests {
         assert_eq!(busy.await.unwrap_err().kind(), ErrorKind::Limit);
         assert!(publish().is_ok());
         within(None, async { publish() }).await.unwrap();
+    }
+
+    /// As the engine does with one partition: rows are there whenever they are asked for.
+    #[tokio::test]
+    async fn what_never_waits_is_late_all_the_same() {
+        let endless: Result<()> = within(SOON, async {
+            loop {
+                tokio::task::consume_budget().await;
+            }
+        })
+        .await;
+        assert_eq!(endless.unwrap_err().kind(), ErrorKind::Limit);
     }
 
     #[cfg(feature = "serve")]

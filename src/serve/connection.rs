@@ -152,7 +152,8 @@ impl Watch {
         let stop = tokio::select! {
             biased;
             done = &mut work => return done,
-            stop = self.interruption(input) => stop,
+            // Work that never waits has used up what its task may do in a turn.
+            stop = tokio::task::unconstrained(self.interruption(input)) => stop,
         };
         match interruptible.give_up() {
             true => Err(stop),

@@ -834,6 +834,9 @@ fn what_takes_too_long_is_given_up() {
     let rows = "SELECT value FROM range(0, 1000000000000)";
     for words in [
         &["sql", ENDLESS] as &[&str],
+        // In one partition nothing ever waits.
+        &["--memory-limit", "64MB", "sql", ENDLESS],
+        &["sql", "-c", "SET datafusion.execution.target_partitions = 1", "-c", ENDLESS],
         &["sql", &copy],
         &["sql", &table],
         &["sql", rows],

@@ -942,6 +942,13 @@ async fn a_statement_ends_at_its_limit_of_time() {
     let begun = Instant::now();
     assert_eq!(code(&client.simple_query(long).await.unwrap_err()), "57014");
     assert!(begun.elapsed() < Duration::from_secs(3));
+    // In one partition nothing ever waits.
+    let one = "SET datafusion.execution.target_partitions = 1";
+    let long = "SELECT count(*) FROM range(1000000000000)";
+    simple(&client, one).await;
+    let begun = Instant::now();
+    assert_eq!(code(&client.simple_query(long).await.unwrap_err()), "57014");
+    assert!(begun.elapsed() < Duration::from_secs(3));
     assert_eq!(
         simple(&client, "SET statement_timeout = 0; SELECT 1").await,
         ["done 0", "1", "done 1"]

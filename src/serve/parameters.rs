@@ -553,7 +553,12 @@ mod tests {
             (1082, "2026-01-01 rubbish", Some("CAST('2026-01-01 rubbish' AS DATE)")),
             (1083, "01:02:03-03:30", Some("CAST('01:02:03' AS TIME)")),
             (1114, "2026-01-01 01:02:03+01", Some("CAST('2026-01-01 01:02:03+01' AS TIMESTAMP)")),
-            (1114, "2026-01-01T01:02:03Z", Some("CAST('2026-01-01T01:02:03' AS TIMESTAMP)")),
+            (1114, "2026-01-01T01:02:03Z", Some("CAST('2026-01-01T01:02:03Z' AS TIMESTAMP)")),
+            (700, "0.1", Some("CAST('0.1' AS REAL)")),
+            (700, "x", None),
+            (1700, "", None),
+            (1700, "-", None),
+            (1186, "1 day -02:30:00", Some("INTERVAL '1 day -02 hours -30 minutes -00 seconds'")),
             (
                 1184,
                 "2026-01-01 01:02:03+01",

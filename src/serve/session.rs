@@ -19,6 +19,7 @@ mod copying;
 mod cursors;
 mod prepared;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex};
@@ -1459,7 +1460,38 @@ async fn polled_aside<T>(is_slow: bool, work: impl Future<Output = T>) -> T {
 
 /// Parses a text that is one statement.
 fn parsed(text: &str) -> std::result::Result<Statement, PgError> {
-    Script::new(text).only().map_err(|error| located(error, text))
+    Script::new(&with_bytes(text)).only().map_err(|error| located(error, text))
+}
+
+/// Writes `'\x4142'::bytea` as `X'4142'`: the engine would take the text for the bytes.
+fn with_bytes(text: &str) -> Cow<'_, str> {
+    if !text.contains("\\x") {
+        return text.into();
+    }
+    let [cut] = &cut(text)[..] else { return text.into() };
+    let (mut result, mut copied) = (String::new(), 0);
+    for three in cut.tokens.windows(3) {
+        let [
+            (Token::SingleQuotedString(value), at),
+            (Token::DoubleColon, _),
+            (Token::Word(word), end),
+        ] = three
+        else {
+            continue;
+        };
+        let hex = value.strip_prefix("\\x").filter(|hex| {
+            hex.len().is_multiple_of(2) && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
+        });
+        if let Some(hex) = hex
+            && word.value.eq_ignore_ascii_case("bytea")
+        {
+            result.push_str(&text[copied..cut.begin + at.start]);
+            result.push_str(&format!("X'{hex}'"));
+            copied = cut.begin + end.end;
+        }
+    }
+    result.push_str(&text[copied..]);
+    result.into()
 }
 
 fn located(error: Error, text: &str) -> PgError {

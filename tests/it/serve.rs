@@ -751,6 +751,21 @@ async fn arrays_come_and_go() {
     assert_eq!((row.get::<_, &str>("name"), row.get::<_, u32>("elemtype")), ("_int8", 20));
 }
 
+/// Drivers that put values into the text write bytes so.
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_in_a_text_are_bytes() {
+    let server = Server::start(&["--write"]);
+    let client = server.client().await;
+    for (text, expected) in [
+        ("CREATE TABLE '/b.table' (b BYTEA)", &["done 0"] as &[&str]),
+        ("INSERT INTO '/b.table' VALUES ('\\x4100ff'::bytea), ('\\x'::BYTEA)", &["done 2"]),
+        ("SELECT b FROM '/b.table' ORDER BY b", &["\\x", "\\x4100ff", "done 2"]),
+        ("SELECT '\\x41' AS t, '\\x41'::bytea AS b", &["\\x41|\\x41", "done 1"]),
+    ] {
+        assert_eq!(simple(&client, text).await, expected, "{text}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn statements_are_prepared_in_sql() {
     let server = Server::start(&["--write"]);
